@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// A bundle on disk: plain file names, regular files only, sizes and sha256 checked before anything
+// is parsed.
+#pragma once
+
+#include <string>
+
+#include "bundle/manifest.h"
+
+namespace posewire {
+
+struct Bundle {
+  std::string directory;
+  std::string sha256;  // hex digest of manifest.json's bytes: the bundle's identity on the wire
+  Manifest manifest;
+
+  std::string path(const std::string& file) const { return directory + "/" + file; }
+};
+
+// Reads and verifies. Throws Error(kBundle) naming directory, file and key.
+Bundle open_bundle(const std::string& directory);
+
+// Hex sha256 of a file or of memory. Throws Error(kBundle) when the file cannot be read.
+std::string sha256_of_file(const std::string& path);
+std::string sha256_of(const void* data, std::size_t bytes);
+
+}  // namespace posewire

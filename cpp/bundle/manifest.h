@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The manifest of a model bundle as the engine needs it. posewire/bundle.py stands the
+// specification on top.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/skeleton.h"
+#include "core/tensor.h"
+
+namespace posewire {
+
+enum class Mode { kBottomUp, kTopDown, kDetector };
+
+struct OutputSpec {
+  std::string name;
+  int channels = 0;
+  int stride = 0;
+};
+
+struct ArtifactOutput {
+  std::string name;
+  Layout layout = Layout::kNCHW;
+  DType dtype = DType::kFloat32;
+  float scale = 1.0F;
+  int zero_point = 0;
+};
+
+struct Artifact {
+  std::vector<std::string> files;
+  std::string format;     // onnx, openvino, tensorrt, tflite, uff, fake
+  std::string precision;  // fp32, fp16, bf16, int8, int8-u8
+  Layout input_layout = Layout::kNHWC;
+  DType input_dtype = DType::kUint8;
+  std::vector<float> mean, std;  // only with float32 input
+  std::vector<ArtifactOutput> outputs;
+};
+
+struct Target {
+  std::string name, runtime, runtime_version, device, precision;
+  int max_batch = 1;
+};
+
+struct FileEntry {
+  std::string sha256;
+  std::uint64_t bytes = 0;
+};
+
+struct Manifest {
+  int schema = 0;
+  std::string name, version;
+  Mode mode = Mode::kBottomUp;
+  Skeleton skeleton;  // empty for a detector
+  std::string input_name;
+  int input_width = 0, input_height = 0;
+  bool input_rgb = true;
+  std::vector<OutputSpec> outputs;
+  std::string algorithm;  // decode.algorithm
+  nlohmann::json decode;  // the row's own parameters; parsed by cpp/decode/<algorithm>.cpp
+  std::vector<Artifact> artifacts;
+  std::optional<Target> target;  // none: a portable bundle
+  std::string gate_kind;         // "" | ap | agreement | pending
+  std::map<std::string, FileEntry> files;
+};
+
+// Throws Error(kBundle): "<where>: outputs[1].stride: must be a positive integer". Unknown keys are
+// errors. `partial` admits a manifest without artifacts and files (posewire bench decode, golden
+// files).
+Manifest parse_manifest(const std::string& text, const std::string& where, bool partial = false);
+
+}  // namespace posewire
