@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How verbs speak: figures and results on stdout, everything said to a person on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+def error(text: str) -> None:
+    """The one line that a failing program ends with."""
+    print(f"posewire: error: {text}", file=sys.stderr, flush=True)
+
+
+def note(text: str) -> None:
+    """A line for the person who watches; never part of the result."""
+    print(f"posewire: {text}", file=sys.stderr, flush=True)
+
+
+def figures(values: Mapping[str, Any]) -> None:
+    """``--json``: one object, the last line of stdout."""
+    print(json.dumps(values, allow_nan=False), flush=True)
+
+
+def console() -> Console:
+    """A rich console on stderr, for tables and progress bars."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def progress(*, total_known: bool = True, unit: str = "frames") -> Progress:
+    """A progress bar on stderr, quiet when stderr is no terminal.
+
+    Tasks carry the field ``said`` (free text at the right): ``add_task(name, total=n, said="")``.
+    """
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    count = "{task.completed:.0f}/{task.total:.0f}" if total_known else "{task.completed:.0f}"
+    columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
+    if total_known:
+        columns.append(BarColumn())
+    columns += [TextColumn(f"{count} {unit}"), TextColumn("{task.fields[said]}")]
+    columns.append(TimeElapsedColumn())
+    if total_known:
+        columns.append(TimeRemainingColumn())
+    return Progress(*columns, console=console(), transient=False)
