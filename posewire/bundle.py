@@ -87,9 +87,10 @@ def _regular_file(path: Path, shown: str) -> Iterator[BinaryIO]:
         if error.errno == errno.ELOOP:
             raise BundleError(f"{shown}: is a link; a bundle holds regular files only") from error
         raise BundleError(f"{shown}: cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BundleError(f"{shown}: is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise BundleError(f"{shown}: is not a regular file")
         yield file
 
 
