@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -50,9 +51,9 @@ def test_a_missing_engine_says_where_it_was_looked_for(
     monkeypatch.setattr(posewire, "__path__", [str(tmp_path)])
 
     def absent(name: str) -> None:
-        raise posewire.metadata.PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(posewire.metadata, "distribution", absent)
+    monkeypatch.setattr(metadata, "distribution", absent)
     with pytest.raises(PosewireError, match=str(tmp_path)) as caught:
         posewire.engine_path()
     assert caught.value.code is ExitCode.UNAVAILABLE

@@ -114,7 +114,9 @@ def test_any_value_anywhere_is_read_or_refused(way: tuple[Any, ...], value: Any)
     for step in way[:-1]:
         place = place[step]
     place[way[-1]] = value
+    message = ""
     try:
         check_manifest(data, "m.json")
     except BundleError as error:
-        assert str(error).startswith("m.json: ")
+        message = str(error)
+    assert not message or message.startswith("m.json: ")

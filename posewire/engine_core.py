@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reaching the compiled module posewire._core, and its errors as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+from .errors import ExitCode, PosewireError
+
+
+def core() -> Any:
+    """The module posewire._core. Raises PosewireError (UNAVAILABLE) where it was not built."""
+    try:
+        return importlib.import_module(f"{__package__}._core")
+    except ImportError as error:
+        raise PosewireError(
+            f"posewire's compiled part cannot be loaded: {error}", ExitCode.UNAVAILABLE
+        ) from error
+
+
+@contextlib.contextmanager
+def engine_errors() -> Iterator[Any]:
+    """Yields posewire._core; an EngineError inside becomes a PosewireError with the same code."""
+    module = core()
+    try:
+        yield module
+    except module.EngineError as error:
+        raise PosewireError(str(error), ExitCode(int(error.code))) from error
