@@ -6,6 +6,7 @@
 #include <string>
 
 #include "bundle/manifest.h"
+#include "bundle/sha256.h"
 
 namespace posewire {
 
@@ -17,11 +18,11 @@ struct Bundle {
   std::string path(const std::string& file) const { return directory + "/" + file; }
 };
 
-// Reads and verifies. Throws Error(kBundle) naming directory, file and key.
+// Reads and verifies: every listed file is there with its size and digest, and nothing else lies in
+// the directory. Throws Error(kBundle) naming directory, file and key.
 Bundle open_bundle(const std::string& directory);
 
-// Hex sha256 of a file or of memory. Throws Error(kBundle) when the file cannot be read.
+// Hex sha256 of a regular file. Throws Error(kBundle) when it cannot be read.
 std::string sha256_of_file(const std::string& path);
-std::string sha256_of(const void* data, std::size_t bytes);
 
 }  // namespace posewire

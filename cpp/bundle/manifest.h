@@ -3,6 +3,7 @@
 // specification on top.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -19,7 +20,8 @@ enum class Mode { kBottomUp, kTopDown, kDetector };
 struct OutputSpec {
   std::string name;
   int channels = 0;
-  int stride = 0;
+  int stride = 0;                 // input pixels per cell
+  Layout layout = Layout::kNCHW;  // for arrays that come without an artifact (partial manifests)
 };
 
 struct ArtifactOutput {
@@ -36,8 +38,10 @@ struct Artifact {
   std::string precision;  // fp32, fp16, bf16, int8, int8-u8
   Layout input_layout = Layout::kNHWC;
   DType input_dtype = DType::kUint8;
-  std::vector<float> mean, std;  // only with float32 input
-  std::vector<ArtifactOutput> outputs;
+  std::vector<float> mean, std;  // only with float32 input; three numbers each or none
+  float input_scale = 1.0F;      // only with int8 input, as in MapView
+  int input_zero_point = 0;
+  std::vector<ArtifactOutput> outputs;  // in the manifest's order, whatever the file's was
 };
 
 struct Target {
@@ -50,6 +54,10 @@ struct FileEntry {
   std::uint64_t bytes = 0;
 };
 
+struct Crop {
+  float padding = 1.25F;  // the box grows by this before it is fitted
+};
+
 struct Manifest {
   int schema = 0;
   std::string name, version;
@@ -58,6 +66,7 @@ struct Manifest {
   std::string input_name;
   int input_width = 0, input_height = 0;
   bool input_rgb = true;
+  std::optional<Crop> crop;  // top_down, and only there
   std::vector<OutputSpec> outputs;
   std::string algorithm;  // decode.algorithm
   nlohmann::json decode;  // the row's own parameters; parsed by cpp/decode/<algorithm>.cpp
@@ -68,8 +77,8 @@ struct Manifest {
 };
 
 // Throws Error(kBundle): "<where>: outputs[1].stride: must be a positive integer". Unknown keys are
-// errors. `partial` admits a manifest without artifacts and files (posewire bench decode, golden
-// files).
+// errors. `partial` admits a manifest of which only mode, skeleton, input, outputs and decode stand
+// (posewire bench decode, golden files, posewire._core.Decoder).
 Manifest parse_manifest(const std::string& text, const std::string& where, bool partial = false);
 
 }  // namespace posewire

@@ -2,6 +2,7 @@
 // What decoders return. Index coordinates: the centre of the first pixel is (0, 0).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -26,6 +27,23 @@ class Poses {
     scores_.push_back(score);
     keypoints_.resize(keypoints_.size() + static_cast<std::size_t>(keypoints_per_person_));
     return keypoints_of(size() - 1);
+  }
+
+  // Keeps the people for whom keep(person) is true, in their order. Moves, never allocates.
+  template <class Keep>
+  void keep_if(Keep keep) {
+    const auto k = static_cast<std::size_t>(keypoints_per_person_);
+    std::size_t kept = 0;
+    for (std::size_t p = 0; p < scores_.size(); ++p) {
+      if (keep(static_cast<int>(p))) {
+        scores_[kept] = scores_[p];
+        std::copy_n(keypoints_.begin() + static_cast<std::ptrdiff_t>(p * k), k,
+                    keypoints_.begin() + static_cast<std::ptrdiff_t>(kept * k));
+        ++kept;
+      }
+    }
+    scores_.resize(kept);
+    keypoints_.resize(kept * k);
   }
 
   int size() const noexcept { return static_cast<int>(scores_.size()); }

@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0
+// The twin of posewire/manifest.py: tests/golden/bundles is read by both.
+#include "bundle/manifest.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/strict_json.h"
+
+namespace posewire {
+namespace {
+
+constexpr int kSchema = 1;
+constexpr int kMaxSidePx = 16384;
+constexpr int kMaxChannels = 65536;
+constexpr std::size_t kMaxKeypoints = 1024;
+constexpr std::size_t kMaxLimbs = 4096;
+constexpr std::size_t kMaxOutputs = 64;
+constexpr std::size_t kMaxArtifacts = 32;
+constexpr std::size_t kMaxFiles = 64;
+constexpr std::size_t kMaxFigures = 1024;
+constexpr std::int64_t kMaxFileBytes = std::int64_t{1} << 30;  // also of all files together
+
+bool is_file_name(const std::string& name) { return is_word(name, "._-", 128); }
+
+std::string digest(const At& at) {
+  return at.matching(
+      [](const std::string& s) {
+        return s.size() == 64 && s.find_first_not_of("0123456789abcdef") == std::string::npos;
+      },
+      "must be 64 lower-case hex digits");
+}
+
+std::string keypoint_word(const At& at) {
+  return at.matching(
+      [](const std::string& s) {
+        return !s.empty() && s.size() <= 64 &&
+               s.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == std::string::npos;
+      },
+      "must be 1 to 64 of a-z, 0-9, _");
+}
+
+int index(const At& at, int count, const std::string& what) {
+  return static_cast<int>(at.integer(0, count - 1, what.c_str()));
+}
+
+// Exactly one entry per keypoint.
+void per_keypoint(const At& at, int count) {
+  const std::size_t entries = at.items(0, kMaxKeypoints);
+  if (entries != static_cast<std::size_t>(count)) {
+    at.fail("must have " + std::to_string(count) + " entries, one per keypoint, not " +
+            std::to_string(entries));
+  }
+}
+
+void parse_limbs(const At& at, Skeleton* skeleton) {
+  const std::string range = "a keypoint index of 0.." + std::to_string(skeleton->count() - 1);
+  const std::size_t count = at.items(0, kMaxLimbs);
+  for (std::size_t i = 0; i < count; ++i) {
+    const At limb = at.item(i);
+    if (limb.items(0, kMaxLimbs) != 2) {
+      limb.fail("must be a pair of keypoint indices");
+    }
+    const int a = index(limb.item(0), skeleton->count(), range);
+    const int b = index(limb.item(1), skeleton->count(), range);
+    if (a == b) {
+      limb.fail("must join two different keypoints");
+    }
+    for (const auto& [c, d] : skeleton->limbs) {
+      if ((a == c && b == d) || (a == d && b == c)) {
+        limb.fail("appears twice");
+      }
+    }
+    skeleton->limbs.emplace_back(a, b);
+  }
+}
+
+void parse_flips(const At& at, Skeleton* skeleton) {
+  const int count = skeleton->count();
+  per_keypoint(at, count);
+  const std::string range = "a keypoint index of 0.." + std::to_string(count - 1);
+  for (int i = 0; i < count; ++i) {
+    skeleton->flips.push_back(index(at.item(static_cast<std::size_t>(i)), count, range));
+  }
+  for (int i = 0; i < count; ++i) {
+    const int other = skeleton->flips[static_cast<std::size_t>(i)];
+    if (skeleton->flips[static_cast<std::size_t>(other)] != i) {
+      at.item(static_cast<std::size_t>(i))
+          .fail("mirrored twice must lead back to " + std::to_string(i));
+    }
+  }
+}
+
+Skeleton parse_skeleton(const At& at) {
+  at.object({"name", "keypoints", "limbs", "flips", "sigmas"});
+  Skeleton skeleton;
+  skeleton.name = keypoint_word(at["name"]);
+  const At names = at["keypoints"];
+  const std::size_t count = names.items(1, kMaxKeypoints);
+  for (std::size_t i = 0; i < count; ++i) {
+    std::string name = keypoint_word(names.item(i));
+    if (std::count(skeleton.keypoints.begin(), skeleton.keypoints.end(), name) != 0) {
+      names.item(i).fail(name + " appears twice");
+    }
+    skeleton.keypoints.push_back(std::move(name));
+  }
+  parse_limbs(at["limbs"], &skeleton);
+  parse_flips(at["flips"], &skeleton);
+  const At sigmas = at["sigmas"];
+  per_keypoint(sigmas, skeleton.count());
+  for (std::size_t i = 0; i < count; ++i) {
+    const double sigma = sigmas.item(i).number();
+    if (sigma <= 0 || sigma > 1) {
+      sigmas.item(i).fail("must be a number above 0 and at most 1");
+    }
+    skeleton.sigmas.push_back(static_cast<float>(sigma));
+  }
+  return skeleton;
+}
+
+void parse_input(const At& at, Manifest* manifest) {
+  at.object({"name", "width", "height", "channels", "resize"});
+  manifest->input_name = at["name"].word();
+  manifest->input_width = at["width"].positive(kMaxSidePx);
+  manifest->input_height = at["height"].positive(kMaxSidePx);
+  manifest->input_rgb = at["channels"].choice({"RGB", "BGR"}) == "RGB";
+  at["resize"].choice({"letterbox"});
+}
+
+Layout layout(const At& at) {
+  return at.choice({"NHWC", "NCHW"}) == "NHWC" ? Layout::kNHWC : Layout::kNCHW;
+}
+
+DType dtype(const At& at) {
+  return dtype_from(at.choice({"uint8", "int8", "float16", "float32"}), "");
+}
+
+void parse_outputs(const At& at, bool partial, Manifest* manifest) {
+  const std::size_t count = at.items(1, kMaxOutputs);
+  for (std::size_t i = 0; i < count; ++i) {
+    const At item = at.item(i);
+    partial ? item.object({"name", "channels", "stride"}, {"layout"})
+            : item.object({"name", "channels", "stride"});
+    OutputSpec output;
+    output.name = item["name"].word();
+    for (const OutputSpec& other : manifest->outputs) {
+      if (other.name == output.name) {
+        item["name"].fail(output.name + " appears twice");
+      }
+    }
+    output.channels = item["channels"].positive(kMaxChannels);
+    output.stride = item["stride"].positive(kMaxSidePx);
+    if (item.has("layout")) {
+      output.layout = layout(item["layout"]);
+    }
+    manifest->outputs.push_back(std::move(output));
+  }
+}
+
+// scale and zero_point go together, with integers only.
+void parse_quantisation(const At& at, DType type, bool required, float* scale, int* zero_point) {
+  const bool integer = type == DType::kInt8 || type == DType::kUint8;
+  for (const char* key : {"scale", "zero_point"}) {
+    if (at.has(key) && !integer) {
+      at[key].fail(std::string("stands only with a quantised dtype, not ") + name_of(type));
+    }
+  }
+  if (at.has("scale") != at.has("zero_point") || (required && !at.has("scale"))) {
+    at.fail("a quantised tensor needs both scale and zero_point");
+  }
+  if (at.has("scale")) {
+    *scale = static_cast<float>(at["scale"].above_zero());
+    *zero_point = static_cast<int>(at["zero_point"].integer(-128, 255, "an integer of -128..255"));
+    if (!(*scale > 0) || !std::isfinite(*scale)) {
+      at["scale"].fail("must be above 0 as a 32-bit float");
+    }
+  }
+}
+
+std::vector<float> triple(const At& at, bool above_zero) {
+  std::vector<float> result;
+  const std::size_t count = at.items(0, kMaxFigures);
+  for (std::size_t i = 0; i < count; ++i) {
+    const At item = at.item(i);
+    result.push_back(static_cast<float>(above_zero ? item.above_zero() : item.number()));
+  }
+  if (count != 3) {
+    at.fail("must have 3 numbers, one per channel");
+  }
+  return result;
+}
+
+void parse_artifact_input(const At& at, Artifact* artifact) {
+  at.object({"layout", "dtype"}, {"mean", "std", "scale", "zero_point"});
+  artifact->input_layout = layout(at["layout"]);
+  artifact->input_dtype = dtype(at["dtype"]);
+  if (at.has("mean") != at.has("std")) {
+    at.fail(at.has("mean") ? "mean stands without std" : "std stands without mean");
+  }
+  if (at.has("mean")) {
+    if (artifact->input_dtype != DType::kFloat32) {
+      at["mean"].fail("mean and std stand only where the dtype is float32");
+    }
+    artifact->mean = triple(at["mean"], false);
+    artifact->std = triple(at["std"], true);
+  }
+  parse_quantisation(at, artifact->input_dtype, artifact->input_dtype == DType::kInt8,
+                     &artifact->input_scale, &artifact->input_zero_point);
+}
+
+// Fills artifact->outputs in the manifest's order.
+void parse_artifact_outputs(const At& at, const Manifest& manifest, Artifact* artifact) {
+  artifact->outputs.assign(manifest.outputs.size(), {});
+  const std::size_t count = at.items(0, kMaxOutputs);
+  for (std::size_t i = 0; i < count; ++i) {
+    const At item = at.item(i);
+    item.object({"name", "layout", "dtype"}, {"scale", "zero_point"});
+    ArtifactOutput output;
+    output.name = item["name"].word();
+    output.layout = layout(item["layout"]);
+    output.dtype = dtype(item["dtype"]);
+    const bool integer = output.dtype == DType::kInt8 || output.dtype == DType::kUint8;
+    parse_quantisation(item, output.dtype, integer, &output.scale, &output.zero_point);
+    const auto spec =
+        std::find_if(manifest.outputs.begin(), manifest.outputs.end(),
+                     [&](const OutputSpec& other) { return other.name == output.name; });
+    if (spec == manifest.outputs.end()) {
+      item["name"].fail(output.name + " is not one of the manifest's outputs");
+    }
+    ArtifactOutput& place =
+        artifact->outputs[static_cast<std::size_t>(spec - manifest.outputs.begin())];
+    if (!place.name.empty()) {
+      item["name"].fail(output.name + " appears twice");
+    }
+    place = std::move(output);
+  }
+  for (std::size_t i = 0; i < manifest.outputs.size(); ++i) {
+    if (artifact->outputs[i].name.empty()) {
+      at.fail("lacks the manifest's output " + manifest.outputs[i].name);
+    }
+  }
+}
+
+void parse_artifacts(const At& at, Manifest* manifest) {
+  const std::size_t count = at.items(1, kMaxArtifacts);
+  for (std::size_t i = 0; i < count; ++i) {
+    const At item = at.item(i);
+    item.object({"files", "format", "precision", "input", "outputs"});
+    Artifact artifact;
+    const At files = item["files"];
+    const std::size_t file_count = files.items(1, kMaxFiles);
+    for (std::size_t j = 0; j < file_count; ++j) {
+      artifact.files.push_back(files.item(j).matching(
+          is_file_name, "must be a plain file name: A-Z, a-z, 0-9, . _ -, no folders"));
+    }
+    artifact.format =
+        item["format"].choice({"onnx", "openvino", "tensorrt", "tflite", "uff", "fake"});
+    artifact.precision = item["precision"].choice({"fp32", "fp16", "bf16", "int8", "int8-u8"});
+    parse_artifact_input(item["input"], &artifact);
+    parse_artifact_outputs(item["outputs"], *manifest, &artifact);
+    manifest->artifacts.push_back(std::move(artifact));
+  }
+}
+
+Target parse_target(const At& at) {
+  at.object({"name", "runtime", "runtime_version", "device", "precision", "max_batch"});
+  Target target;
+  target.name = at["name"].word();
+  target.runtime = at["runtime"].word();
+  target.runtime_version = at["runtime_version"].text();
+  target.device = at["device"].text();
+  target.precision = at["precision"].choice({"fp32", "fp16", "bf16", "int8", "int8-u8"});
+  target.max_batch = at["max_batch"].positive(4096);
+  return target;
+}
+
+void parse_files(const At& at, Manifest* manifest) {
+  if (at.mapping().size() > kMaxFiles) {
+    at.fail("must list at most " + std::to_string(kMaxFiles) + " files");
+  }
+  std::int64_t total = 0;
+  for (const auto& entry : at.mapping().items()) {
+    const std::string& name = entry.key();
+    if (!is_file_name(name)) {
+      at.fail(shown(name) + " is not a plain file name: A-Z, a-z, 0-9, . _ -, no folders");
+    }
+    if (name == "manifest.json" || name == "manifest.sig") {
+      at.fail("must not list " + name);
+    }
+    const At item = at[name.c_str()];
+    item.object({"sha256", "bytes"});
+    const std::int64_t bytes = item["bytes"].integer(0, kMaxFileBytes, "a size in bytes");
+    total += bytes;
+    manifest->files[name] = {digest(item["sha256"]), static_cast<std::uint64_t>(bytes)};
+  }
+  if (total > kMaxFileBytes) {
+    at.fail("is larger than " + std::to_string(kMaxFileBytes) + " bytes in all");
+  }
+  for (std::size_t i = 0; i < manifest->artifacts.size(); ++i) {
+    for (const std::string& name : manifest->artifacts[i].files) {
+      if (manifest->files.count(name) == 0) {
+        at.fail("artifacts[" + std::to_string(i) + "].files: " + name + " is not listed in files");
+      }
+    }
+  }
+}
+
+void parse_mode(const At& at, Manifest* manifest) {
+  const std::string mode = at["mode"].choice({"bottom_up", "top_down", "detector"});
+  manifest->mode = mode == "bottom_up"  ? Mode::kBottomUp
+                   : mode == "top_down" ? Mode::kTopDown
+                                        : Mode::kDetector;
+  if (at.has("crop") != (mode == "top_down")) {
+    at.fail("crop must stand in a top_down manifest, and only there");
+  }
+  if (at.has("crop")) {
+    const At crop = at["crop"];
+    crop.object({"padding", "fit"});
+    manifest->crop = Crop{static_cast<float>(crop["padding"].number(1, 4, "a number of 1..4"))};
+    crop["fit"].choice({"letterbox"});
+  }
+}
+
+void parse_gate(const At& at, Manifest* manifest) {
+  at.object({"kind", "value", "limit", "pictures"});
+  manifest->gate_kind = at["kind"].choice({"ap", "agreement", "pending"});
+  at["value"].number();
+  at["limit"].number();
+  at["pictures"].integer(0, INT32_MAX, "an integer of 0");
+}
+
+// What the engine does not use is checked all the same: one format, one reader's answer.
+void check_provenance(const At& at) {
+  if (at.has("accuracy")) {
+    const At accuracy = at["accuracy"];
+    const std::size_t count = accuracy.items(0, kMaxFigures);
+    for (std::size_t i = 0; i < count; ++i) {
+      const At item = accuracy.item(i);
+      item.object({"data", "metric", "value", "artifact"});
+      item["data"].text();
+      item["metric"].text();
+      item["value"].number();
+      item["artifact"].text();
+    }
+  }
+  if (at.has("training")) {
+    at["training"].mapping();
+  }
+  if (at.has("derived_from") && !at["derived_from"].is_null()) {
+    const At from = at["derived_from"];
+    from.object({"name", "version", "sha256"});
+    from["name"].word();
+    from["version"].word();
+    digest(from["sha256"]);
+  }
+}
+
+// First of all, so that a bundle of a later posewire is named as one.
+int parse_schema(const At& at) {
+  at.mapping();
+  const std::int64_t schema = at["schema"].integer(1, INT32_MAX, "a positive integer");
+  if (schema > kSchema) {
+    at["schema"].fail("is " + std::to_string(schema) + ", from a newer posewire; this one reads " +
+                      std::to_string(kSchema));
+  }
+  return static_cast<int>(schema);
+}
+
+void check_keys(const At& at, bool partial) {
+  if (partial) {
+    at.object({"mode", "skeleton", "input", "outputs", "decode"},
+              {"schema", "name", "version", "crop", "artifacts", "target", "gate", "accuracy",
+               "training", "derived_from", "files"});
+  } else {
+    at.object({"schema", "name", "version", "mode", "skeleton", "input", "outputs", "decode",
+               "artifacts", "target", "gate", "accuracy", "training", "derived_from", "files"},
+              {"crop"});
+  }
+}
+
+}  // namespace
+
+Manifest parse_manifest(const std::string& text, const std::string& where, bool partial) {
+  const nlohmann::json document = parse_json(text, where, Code::kBundle);
+  const At at(document, where, Code::kBundle);
+  Manifest manifest;
+  manifest.schema = partial && at.mapping().count("schema") == 0 ? kSchema : parse_schema(at);
+  check_keys(at, partial);
+  parse_mode(at, &manifest);
+  manifest.name = at.has("name") ? at["name"].word() : "";
+  manifest.version = at.has("version") ? at["version"].word() : "";
+  if (at["skeleton"].is_null() != (manifest.mode == Mode::kDetector)) {
+    at["skeleton"].fail("must be null for a detector, and an object for everything else");
+  }
+  if (!at["skeleton"].is_null()) {
+    manifest.skeleton = parse_skeleton(at["skeleton"]);
+  }
+  parse_input(at["input"], &manifest);
+  parse_outputs(at["outputs"], partial, &manifest);
+  manifest.algorithm = at["decode"]["algorithm"].word();
+  manifest.decode = at["decode"].mapping();
+  if (at.has("artifacts")) {
+    parse_artifacts(at["artifacts"], &manifest);
+  }
+  if (at.has("target") && !at["target"].is_null()) {
+    manifest.target = parse_target(at["target"]);
+    if (manifest.artifacts.size() != 1) {
+      at["artifacts"].fail("a compiled bundle carries exactly one");
+    }
+  }
+  if (at.has("gate") && !at["gate"].is_null()) {
+    parse_gate(at["gate"], &manifest);
+  }
+  check_provenance(at);
+  if (at.has("files")) {
+    parse_files(at["files"], &manifest);
+  }
+  return manifest;
+}
+
+}  // namespace posewire
