@@ -49,7 +49,8 @@ class Letterbox:
             result = (array + 0.5) * scale + shift - 0.5
         else:
             result = (array - shift + 0.5) / scale - 0.5
-        return result.astype(np.float32)
+        mapped: NDArray[np.float32] = result.astype(np.float32)
+        return mapped
 
 
 def letterbox(
