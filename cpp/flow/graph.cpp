@@ -27,11 +27,7 @@ Status run_guarded(Operator* op) noexcept {
 Graph::~Graph() {
   abort();
   stop();
-  for (std::thread& thread : threads_) {
-    if (thread.joinable()) {
-      thread.join();
-    }
-  }
+  join();
 }
 
 void Graph::add(Operator* op, std::vector<AnyChannel*> outputs) {
@@ -61,7 +57,7 @@ void Graph::start() {
     }
     abort();
     stop();
-    wait();
+    join();
     throw Error(Code::kUnavailable, "threads", error.what());
   }
 }
@@ -116,12 +112,16 @@ bool Graph::wait_for(std::chrono::steady_clock::duration timeout) {
   return all_ended_.wait_for(lock, timeout, [&] { return running_ == 0; });
 }
 
-Status Graph::wait() {
+void Graph::join() {
   for (std::thread& thread : threads_) {
     if (thread.joinable()) {
       thread.join();
     }
   }
+}
+
+Status Graph::wait() {
+  join();
   const std::lock_guard<std::mutex> lock(mutex_);
   return failure_;
 }

@@ -4,14 +4,12 @@
 
 #include <chrono>
 #include <condition_variable>
-#include <memory>
 #include <mutex>
-#include <string>
 #include <thread>
 #include <vector>
 
 #include "core/error.h"
-#include "flow/channel.h"
+#include "flow/any_channel.h"
 #include "flow/operator.h"
 
 namespace posewire {
@@ -53,6 +51,7 @@ class Graph {
   };
 
   void run(const Node& node) noexcept;
+  void join();
   void ended(const Node& node, const Status& status) noexcept;
 
   std::vector<Node> nodes_;
