@@ -22,10 +22,12 @@ struct Result {
 };
 
 struct SinkOptions {
-  std::string kind;    // a row of the table: events, ndjson, video, show, memory
-  std::string path;    // ndjson, video
-  std::string camera;  // several cameras: one file each, "<stem>-<camera>.mp4"
-  double fps = 0.0;    // video: nominal rate; 0: from the stream's time stamps
+  std::string kind;       // a row of the table: events, ndjson, video, show, memory
+  std::string path;       // ndjson, video
+  std::string camera;     // several cameras: one file each, "<stem>-<camera>.mp4"
+  double fps = 0.0;       // video: nominal rate; 0: from the stream's time stamps
+  int camera_index = -1;  // only results with this Frame::camera; -1: all
+  std::string label;      // video, show: written into the picture; empty: the camera
 };
 
 class Sink {
