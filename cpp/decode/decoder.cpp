@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "decode/decoder.h"
+
+#include "core/error.h"
+#include "decode/kernels.h"
+#include "decode/rows.h"
+
+namespace posewire {
+namespace {
+
+struct Row {
+  const char* name;
+  std::unique_ptr<Decoder> (*open)(const Manifest& manifest, const Kernels& kernels);
+};
+
+// To add an algorithm: its file here in the CMake list, its line in rows.h, its row below.
+constexpr Row kRows[] = {
+    {"paf", open_paf},
+};
+
+}  // namespace
+
+std::unique_ptr<Decoder> open_decoder(const Manifest& manifest) {
+  std::string known;
+  for (const Row& row : kRows) {
+    if (manifest.algorithm == row.name) {
+      return row.open(manifest, best_kernels());
+    }
+    known += (known.empty() ? "" : ", ") + std::string(row.name);
+  }
+  throw Error(Code::kBundle, "decode.algorithm",
+              "unknown algorithm \"" + manifest.algorithm + "\" (known: " + known + ")");
+}
+
+std::vector<std::string> decoder_names() {
+  std::vector<std::string> names;
+  for (const Row& row : kRows) {
+    names.emplace_back(row.name);
+  }
+  return names;
+}
+
+}  // namespace posewire

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "decode/kernels.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define POSEWIRE_X86_VARIANTS 1
+#else
+#define POSEWIRE_X86_VARIANTS 0
+#endif
+
+namespace posewire {
+namespace {
+
+namespace portable {
+#include "decode/kernels.inc"
+}  // namespace portable
+
+#if POSEWIRE_X86_VARIANTS
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2")
+#endif
+namespace avx2 {
+#include "decode/kernels.inc"
+}  // namespace avx2
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))), \
+                             apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
+#endif
+namespace avx512 {
+#include "decode/kernels.inc"
+}  // namespace avx512
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+constexpr Kernels kPortable = portable::table("portable");
+#if POSEWIRE_X86_VARIANTS
+constexpr Kernels kAvx2 = avx2::table("avx2");
+constexpr Kernels kAvx512 = avx512::table("avx512");
+#endif
+
+}  // namespace
+
+std::vector<const Kernels*> available_kernels() {
+  std::vector<const Kernels*> available;
+#if POSEWIRE_X86_VARIANTS
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    available.push_back(&kAvx512);
+  }
+  if (__builtin_cpu_supports("avx2")) {
+    available.push_back(&kAvx2);
+  }
+#endif
+  available.push_back(&kPortable);
+  return available;
+}
+
+const Kernels& best_kernels() { return *available_kernels().front(); }
+
+}  // namespace posewire

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+// Part affinity fields: Cao et al., "Realtime Multi-Person 2D Pose Estimation using Part Affinity
+// Fields" (CVPR 2017), sections 2.2 to 2.4; sub-cell peaks at native stride instead of upsampling.
+//
+// Outputs  heatmaps  K channels, or K + 1 with the background last (not read)
+//          pafs      2 L channels: 2i, 2i + 1 are x, y of limb i, from its first keypoint to its
+//                    second; unit vectors on the limb, 0 elsewhere
+// Both have one stride; cell i's centre is network pixel s * i + (s - 1) / 2.
+//
+// Parameters (manifest "decode"; every one optional):
+//   background        bool   whether heatmaps' last channel is the background; from its count
+//   score_threshold   0.1    lowest heatmap value of a keypoint
+//   limb_threshold    0.05   lowest field component along the limb that counts as a hit
+//   limb_ratio        0.8    share of samples that must be hits
+//   samples           10     along a limb, both ends included
+//   length_prior      0.5    limbs longer than this share of the map's height lose score
+//   max_peaks         96     per keypoint type, the highest
+//   min_keypoints     3      of a reported person
+//   person_threshold  0.05   lowest mean score over all K keypoints of a reported person
+//
+// Per limb: every pair of candidates is probed at both ends and the middle; survivors are
+// integrated over all samples; the best pairs are taken greedily, one to one. assembly.h joins
+// them.
+//
+// Worst case, any input: P = max_peaks per type. Time O(K H W + L P² samples + L P² log P), memory
+// O(K H W + L H W + P² + (K + L) P), all allocated by make_scratch(): at most P² = 9,216 pairs a
+// limb by default. A frame allocates nothing once `poses` has grown.
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "decode/assembly.h"
+#include "decode/params.h"
+#include "decode/peaks.h"
+#include "decode/planes.h"
+#include "decode/rows.h"
+
+namespace posewire {
+namespace {
+
+struct Settings {
+  float score_threshold, limb_threshold, limb_ratio, length_prior, person_threshold;
+  int samples, max_peaks, min_keypoints;
+};
+
+// A pair of candidates of one limb, by their indices among the peaks of their types.
+struct Candidate {
+  float score;
+  std::int16_t a, b;
+};
+
+class PafScratch : public Decoder::Scratch {
+ public:
+  PafScratch(int keypoints, int limbs, int height, int width, int max_peaks)
+      : search(height, width, max_peaks),
+        peaks(static_cast<std::size_t>(keypoints), Peaks(max_peaks)),
+        assembly(keypoints, max_peaks) {
+    const std::size_t row = peaks[0].x.size();
+    for (std::vector<float>* ends :
+         {&afx, &afy, &bfx, &bfy, &row_dx, &row_dy, &row_ux, &row_uy, &row_sum, &row_hits}) {
+      ends->resize(row);
+    }
+    keep.resize(row);
+    const std::size_t pairs = static_cast<std::size_t>(max_peaks * max_peaks) + kLanes;
+    for (std::vector<float>* values : {&ax, &ay, &dx, &dy, &ux, &uy, &sum, &hits}) {
+      values->resize(pairs);
+    }
+    candidates.reserve(pairs);
+    pair_a.resize(pairs);
+    pair_b.resize(pairs);
+    used_a.resize(row);
+    used_b.resize(row);
+    connections.reserve(static_cast<std::size_t>(limbs * max_peaks));
+  }
+
+  std::vector<float> heatmaps, fields;  // only for outputs that are not float32 NCHW
+  PeakScratch search;
+  std::vector<Peaks> peaks;               // per keypoint type
+  std::vector<float> afx, afy, bfx, bfy;  // the limb's field at its candidates
+  std::vector<float> row_dx, row_dy, row_ux, row_uy, row_sum, row_hits;  // one a, all b
+  std::vector<std::uint8_t> keep;
+  std::vector<float> ax, ay, dx, dy, ux, uy, sum, hits;  // surviving pairs of the limb
+  std::vector<std::int16_t> pair_a, pair_b;
+  std::vector<Candidate> candidates;
+  std::vector<std::uint8_t> used_a, used_b;
+  std::vector<Connection> connections;
+  Assembly assembly;
+};
+
+class Paf : public Decoder {
+ public:
+  Paf(const Manifest& manifest, const Kernels& kernels);
+
+  std::unique_ptr<Scratch> make_scratch() const override {
+    return std::make_unique<PafScratch>(keypoints_, static_cast<int>(limbs_.size()), height_,
+                                        width_, settings_.max_peaks);
+  }
+  void decode(const std::vector<MapView>& outputs, Scratch* scratch, Poses* poses) const override;
+
+ private:
+  void check_frame(const std::vector<MapView>& outputs) const;
+  int probe_pairs(const FieldView& field, const Peaks& a, const Peaks& b, PafScratch* s) const;
+  void score_pairs(int pairs, PafScratch* s) const;
+  void connect(std::size_t limb, const MapView& pafs, PafScratch* s) const;
+  void report(const PafScratch& s, Poses* poses) const;
+
+  const Kernels& kernels_;
+  Settings settings_{};
+  int keypoints_ = 0, height_ = 0, width_ = 0, stride_ = 0;
+  int heatmap_channels_ = 0;
+  std::size_t heatmaps_at_ = 0, pafs_at_ = 0;  // indices among the outputs
+  std::vector<std::pair<int, int>> limbs_;
+};
+
+[[noreturn]] void refuse(const std::string& where, const std::string& what) {
+  throw Error(Code::kBundle, where, what);
+}
+
+std::size_t output_named(const Manifest& manifest, const std::string& name) {
+  std::string known;
+  for (std::size_t i = 0; i < manifest.outputs.size(); ++i) {
+    if (manifest.outputs[i].name == name) {
+      return i;
+    }
+    known += (known.empty() ? "" : ", ") + manifest.outputs[i].name;
+  }
+  refuse("outputs", "paf needs an output \"" + name + "\" (there are: " + known + ")");
+}
+
+Paf::Paf(const Manifest& manifest, const Kernels& kernels)
+    : kernels_(kernels),
+      keypoints_(manifest.skeleton.count()),
+      heatmaps_at_(output_named(manifest, "heatmaps")),
+      pafs_at_(output_named(manifest, "pafs")),
+      limbs_(manifest.skeleton.limbs) {
+  if (keypoints_ < 1 || keypoints_ > 256 || limbs_.empty() || limbs_.size() > 512) {
+    refuse("skeleton", "paf needs 1 … 256 keypoints and 1 … 512 limbs");
+  }
+  for (std::size_t i = 0; i < limbs_.size(); ++i) {
+    const auto [a, b] = limbs_[i];
+    if (a < 0 || b < 0 || a >= keypoints_ || b >= keypoints_ || a == b) {
+      refuse("skeleton.limbs[" + std::to_string(i) + "]",
+             "must join two different keypoints in 0 … " + std::to_string(keypoints_ - 1));
+    }
+  }
+  const OutputSpec& heatmaps = manifest.outputs[heatmaps_at_];
+  const OutputSpec& pafs = manifest.outputs[pafs_at_];
+  Params params(manifest.decode);
+  const bool background = params.boolean("background").value_or(heatmaps.channels > keypoints_);
+  settings_.score_threshold = params.number("score_threshold", 0.1F, 1e-6F, 1.0F);
+  settings_.limb_threshold = params.number("limb_threshold", 0.05F, 0.0F, 1.0F);
+  settings_.limb_ratio = params.number("limb_ratio", 0.8F, 0.0F, 1.0F);
+  settings_.length_prior = params.number("length_prior", 0.5F, 0.01F, 100.0F);
+  settings_.person_threshold = params.number("person_threshold", 0.05F, 0.0F, 1.0F);
+  settings_.samples = params.integer("samples", 10, 2, 64);
+  settings_.max_peaks = params.integer("max_peaks", 96, 1, 256);
+  settings_.min_keypoints = params.integer("min_keypoints", 3, 1, 256);
+  params.done();
+  heatmap_channels_ = keypoints_ + (background ? 1 : 0);
+  if (heatmaps.channels != heatmap_channels_) {
+    refuse("outputs.heatmaps.channels", "is " + std::to_string(heatmaps.channels) +
+                                            ", but the skeleton has " + std::to_string(keypoints_) +
+                                            " keypoints" + (background ? " and a background" : ""));
+  }
+  if (pafs.channels != 2 * static_cast<int>(limbs_.size())) {
+    refuse("outputs.pafs.channels", "is " + std::to_string(pafs.channels) + ", but " +
+                                        std::to_string(limbs_.size()) + " limbs need " +
+                                        std::to_string(2 * limbs_.size()));
+  }
+  stride_ = heatmaps.stride;
+  if (stride_ < 1 || pafs.stride != stride_) {
+    refuse("outputs.pafs.stride", "must be the heatmaps' (" + std::to_string(stride_) + ")");
+  }
+  // Rounded up: convolutions with "same" padding.
+  width_ = (manifest.input_width + stride_ - 1) / stride_;
+  height_ = (manifest.input_height + stride_ - 1) / stride_;
+  if (width_ < 2 || height_ < 2 || width_ > 4096 || height_ > 4096) {
+    refuse("input", "gives maps of " + std::to_string(width_) + " x " + std::to_string(height_) +
+                        " cells; paf needs 2 … 4096 each way");
+  }
+}
+
+// The caller promised shapes as they were opened; a wrong one would read foreign memory.
+void Paf::check_frame(const std::vector<MapView>& outputs) const {
+  const auto fits = [this, &outputs](std::size_t at, int channels) {
+    return at < outputs.size() && outputs[at].data != nullptr && outputs[at].height == height_ &&
+           outputs[at].width == width_ && outputs[at].channels == channels;
+  };
+  if (!fits(heatmaps_at_, heatmap_channels_) ||
+      !fits(pafs_at_, 2 * static_cast<int>(limbs_.size()))) {
+    throw Error(Code::kBug, "decode", "a frame's maps differ in shape from the manifest's");
+  }
+}
+
+// Fills the pair arrays with the pairs that pass the probe; returns how many.
+int Paf::probe_pairs(const FieldView& field, const Peaks& a, const Peaks& b, PafScratch* s) const {
+  const float longest = static_cast<float>(height_ * height_ + width_ * width_);
+  const Segments row = {nullptr,          nullptr,          s->row_dx.data(),  s->row_dy.data(),
+                        s->row_ux.data(), s->row_uy.data(), s->row_sum.data(), s->row_hits.data()};
+  int pairs = 0;
+  for (int i = 0; i < a.count; ++i) {
+    const auto from = static_cast<std::size_t>(i);
+    kernels_.probe(field, a.x[from], a.y[from], s->afx[from], s->afy[from], b.x.data(), b.y.data(),
+                   s->bfx.data(), s->bfy.data(), b.count, settings_.limb_threshold, longest, row,
+                   s->keep.data());
+    for (int j = 0; j < b.count; ++j) {
+      const auto to = static_cast<std::size_t>(j);
+      if (s->keep[to] == 0) {
+        continue;
+      }
+      const auto pair = static_cast<std::size_t>(pairs++);
+      s->pair_a[pair] = static_cast<std::int16_t>(i);
+      s->pair_b[pair] = static_cast<std::int16_t>(j);
+      s->ax[pair] = a.x[from];
+      s->ay[pair] = a.y[from];
+      s->dx[pair] = s->row_dx[to];
+      s->dy[pair] = s->row_dy[to];
+      s->ux[pair] = s->row_ux[to];
+      s->uy[pair] = s->row_uy[to];
+      s->sum[pair] = s->row_sum[to];
+      s->hits[pair] = s->row_hits[to];
+    }
+  }
+  return pairs;
+}
+
+// Keeps the integrated pairs that are limbs, best first.
+void Paf::score_pairs(int pairs, PafScratch* s) const {
+  const float needed = std::ceil(settings_.limb_ratio * static_cast<float>(settings_.samples));
+  const float free_length = settings_.length_prior * static_cast<float>(height_);
+  const float share = 1.0F / static_cast<float>(settings_.samples);
+  s->candidates.clear();
+  for (int i = 0; i < pairs; ++i) {
+    const auto pair = static_cast<std::size_t>(i);
+    const float length = std::sqrt(s->dx[pair] * s->dx[pair] + s->dy[pair] * s->dy[pair]);
+    const float prior = length > free_length ? free_length / length - 1.0F : 0.0F;
+    const float score = s->sum[pair] * share + prior;
+    if (s->hits[pair] >= needed && score > 0.0F) {
+      s->candidates.push_back({score, s->pair_a[pair], s->pair_b[pair]});
+    }
+  }
+  std::sort(s->candidates.begin(), s->candidates.end(),
+            [](const Candidate& left, const Candidate& right) {
+              return left.score != right.score ? left.score > right.score
+                     : left.a != right.a       ? left.a < right.a
+                                               : left.b < right.b;
+            });
+}
+
+// Appends the connections of one limb.
+void Paf::connect(std::size_t limb, const MapView& pafs, PafScratch* s) const {
+  const auto [type_a, type_b] = limbs_[limb];
+  const Peaks& a = s->peaks[static_cast<std::size_t>(type_a)];
+  const Peaks& b = s->peaks[static_cast<std::size_t>(type_b)];
+  if (a.count == 0 || b.count == 0) {
+    return;
+  }
+  FieldView field;
+  field.x = static_cast<const float*>(pafs.data) +
+            static_cast<std::ptrdiff_t>(2 * limb) * pafs.channel_stride;
+  field.y = field.x + pafs.channel_stride;
+  field.height = pafs.height;
+  field.width = pafs.width;
+  field.row_stride = static_cast<int>(pafs.row_stride);
+  kernels_.sample(field, a.x.data(), a.y.data(), a.count, s->afx.data(), s->afy.data());
+  kernels_.sample(field, b.x.data(), b.y.data(), b.count, s->bfx.data(), s->bfy.data());
+  const int pairs = probe_pairs(field, a, b, s);
+  kernels_.integrate(field,
+                     {s->ax.data(), s->ay.data(), s->dx.data(), s->dy.data(), s->ux.data(),
+                      s->uy.data(), s->sum.data(), s->hits.data()},
+                     pairs, settings_.samples, settings_.limb_threshold);
+  score_pairs(pairs, s);
+  std::fill(s->used_a.begin(), s->used_a.end(), std::uint8_t{0});
+  std::fill(s->used_b.begin(), s->used_b.end(), std::uint8_t{0});
+  for (const Candidate& candidate : s->candidates) {
+    std::uint8_t& used_a = s->used_a[static_cast<std::size_t>(candidate.a)];
+    std::uint8_t& used_b = s->used_b[static_cast<std::size_t>(candidate.b)];
+    if (used_a == 0 && used_b == 0) {
+      used_a = used_b = 1;
+      s->connections.push_back({candidate.score, type_a * settings_.max_peaks + candidate.a,
+                                type_b * settings_.max_peaks + candidate.b});
+    }
+  }
+}
+
+void Paf::report(const PafScratch& s, Poses* poses) const {
+  const float scale = static_cast<float>(stride_);
+  const float shift = 0.5F * (scale - 1.0F);
+  const std::vector<int>& starts = s.assembly.starts();
+  for (int g = 0; g < s.assembly.groups(); ++g) {
+    const auto group = static_cast<std::size_t>(g);
+    const int* node = s.assembly.nodes().data() + starts[group];
+    const int* end = s.assembly.nodes().data() + starts[group + 1];
+    float total = 0.0F;
+    for (const int* n = node; n < end; ++n) {
+      total += s.peaks[static_cast<std::size_t>(*n / settings_.max_peaks)]
+                   .score[static_cast<std::size_t>(*n % settings_.max_peaks)];
+    }
+    const float score = total / static_cast<float>(keypoints_);
+    if (end - node < settings_.min_keypoints || score < settings_.person_threshold) {
+      continue;
+    }
+    Keypoint* person = poses->add(score);
+    for (; node < end; ++node) {
+      const int type = *node / settings_.max_peaks;
+      const auto index = static_cast<std::size_t>(*node % settings_.max_peaks);
+      const Peaks& peaks = s.peaks[static_cast<std::size_t>(type)];
+      person[type] = {peaks.x[index] * scale + shift, peaks.y[index] * scale + shift,
+                      peaks.score[index]};
+    }
+  }
+}
+
+void Paf::decode(const std::vector<MapView>& outputs, Scratch* scratch, Poses* poses) const {
+  poses->clear(keypoints_);
+  check_frame(outputs);
+  auto* s = static_cast<PafScratch*>(scratch);
+  const MapView heatmaps = float_planes(outputs[heatmaps_at_], keypoints_, kernels_, &s->heatmaps);
+  const MapView pafs =
+      float_planes(outputs[pafs_at_], outputs[pafs_at_].channels, kernels_, &s->fields);
+  for (int k = 0; k < keypoints_; ++k) {
+    find_peaks(heatmaps, k, settings_.score_threshold, settings_.max_peaks, kernels_, &s->search,
+               &s->peaks[static_cast<std::size_t>(k)]);
+  }
+  s->connections.clear();
+  for (std::size_t limb = 0; limb < limbs_.size(); ++limb) {
+    connect(limb, pafs, s);
+  }
+  s->assembly.run(&s->connections);
+  report(*s, poses);
+}
+
+}  // namespace
+
+std::unique_ptr<Decoder> open_paf(const Manifest& manifest, const Kernels& kernels) {
+  return std::make_unique<Paf>(manifest, kernels);
+}
+
+}  // namespace posewire

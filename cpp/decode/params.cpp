@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "decode/params.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "core/error.h"
+
+namespace posewire {
+namespace {
+
+std::string range_text(double low, double high) {
+  std::ostringstream text;
+  text << low << " … " << high;
+  return text.str();
+}
+
+}  // namespace
+
+Params::Params(const nlohmann::json& decode) : decode_(decode) {
+  if (!decode.is_null() && !decode.is_object()) {
+    throw Error(Code::kBundle, "decode", "must be an object");
+  }
+}
+
+const nlohmann::json* Params::find(const char* key) {
+  known_.emplace_back(key);
+  if (decode_.is_null()) {
+    return nullptr;
+  }
+  const auto found = decode_.find(key);
+  return found == decode_.end() ? nullptr : &*found;
+}
+
+float Params::number(const char* key, float fallback, float low, float high) {
+  const nlohmann::json* value = find(key);
+  if (value == nullptr) {
+    return fallback;
+  }
+  // Compared as double: a huge literal is out of range, not an overflow; NaN cannot stand in JSON.
+  if (!value->is_number() || !(value->get<double>() >= static_cast<double>(low)) ||
+      !(value->get<double>() <= static_cast<double>(high))) {
+    throw Error(Code::kBundle, std::string("decode.") + key,
+                "must be a number in " + range_text(low, high));
+  }
+  return value->get<float>();
+}
+
+int Params::integer(const char* key, int fallback, int low, int high) {
+  const nlohmann::json* value = find(key);
+  if (value == nullptr) {
+    return fallback;
+  }
+  if (!value->is_number_integer() || value->get<double>() < low || value->get<double>() > high) {
+    throw Error(Code::kBundle, std::string("decode.") + key,
+                "must be an integer in " + range_text(low, high));
+  }
+  return value->get<int>();
+}
+
+std::optional<bool> Params::boolean(const char* key) {
+  const nlohmann::json* value = find(key);
+  if (value == nullptr) {
+    return std::nullopt;
+  }
+  if (!value->is_boolean()) {
+    throw Error(Code::kBundle, std::string("decode.") + key, "must be true or false");
+  }
+  return value->get<bool>();
+}
+
+void Params::done() const {
+  if (decode_.is_null()) {
+    return;
+  }
+  for (const auto& item : decode_.items()) {
+    if (item.key() == "algorithm" ||
+        std::find(known_.begin(), known_.end(), item.key()) != known_.end()) {
+      continue;
+    }
+    std::string known;
+    for (const std::string& key : known_) {
+      known += (known.empty() ? "" : ", ") + key;
+    }
+    throw Error(Code::kBundle, "decode." + item.key(), "unknown key (known: " + known + ")");
+  }
+}
+
+}  // namespace posewire
