@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -59,3 +61,25 @@ def progress(*, total_known: bool = True, unit: str = "frames") -> Progress:
     if total_known:
         columns.append(TimeRemainingColumn())
     return Progress(*columns, console=console(), transient=False)
+
+
+_PRIORITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
+
+
+class _Lines(logging.Formatter):
+    """posewire: warning: mqtt: …; under systemd with the journal's priorities."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if "JOURNAL_STREAM" in os.environ:
+            return f"<{_PRIORITY[record.levelname]}>{record.name}: {text}"
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        return f"posewire: {level}{record.name}: {text}"
+
+
+def logs() -> None:
+    """Sends log records to stderr; for verbs that run for long."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines())
+    level = logging.DEBUG if os.environ.get("POSEWIRE_DEBUG") else logging.INFO
+    logging.basicConfig(handlers=[handler], level=level)

@@ -23,7 +23,7 @@
     client_id = "posewire-n1"            # default: posewire-<node>
 
     [cameras.door]
-    uri = "rtsp://camera.local/stream"   # the URIs of DESIGN 3.6
+    uri = "rtsp://camera.local/stream"   # the URIs of DESIGN 3.6; files relative to this file
     policy = "auto"                      # auto | block | drop_oldest
     enabled = true                       # false: its status says "disabled"
     loop = false                         # files: start again at the end
@@ -62,6 +62,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import EdgeError
+from .sources import absolute
 from .toml_lines import line_of, lines_of
 
 if sys.version_info >= (3, 11):
@@ -266,6 +267,8 @@ def _absolute(config: Config, folder: Path) -> Config:
     def deep(value: Any) -> Any:
         if isinstance(value, Path):
             return folder / value
+        if isinstance(value, Camera):
+            return value.model_copy(update={"uri": absolute(value.uri, folder)})
         if isinstance(value, BaseModel):
             return value.model_copy(
                 update={key: deep(getattr(value, key)) for key in type(value).model_fields}
