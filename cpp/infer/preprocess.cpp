@@ -77,6 +77,8 @@ void letterbox(const Image& frame, const Letterbox& geometry, int width, int hei
   pad(&canvas, inside);
 }
 
+void use_no_opencv_threads() { cv::setNumThreads(1); }
+
 void to_frame(const Letterbox& letterbox, Poses* poses) noexcept {
   const int count = poses->keypoints_per_person();
   for (int person = 0; person < poses->size(); ++person) {

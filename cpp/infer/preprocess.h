@@ -36,6 +36,10 @@ enum class Channels : std::uint8_t { kRGB, kBGR };
 void letterbox(const Image& frame, const Letterbox& geometry, int width, int height,
                Channels channels, std::uint8_t* out);
 
+// For the whole process, once at its start: OpenCV works in the calling thread. Its own pool would
+// only compete with the pipeline's threads and the runtime's.
+void use_no_opencv_threads();
+
 // Maps every present keypoint back to the frame.
 void to_frame(const Letterbox& letterbox, Poses* poses) noexcept;
 

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Arrays between numpy and the engine, for the files of posewire._core.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <memory>
+#include <utility>
+
+#include "core/image.h"
+#include "core/pose.h"
+
+namespace posewire {
+
+using FloatArray = nanobind::ndarray<nanobind::numpy, float>;
+using Picture = nanobind::ndarray<const std::uint8_t, nanobind::shape<-1, -1, 3>,
+                                  nanobind::c_contig, nanobind::device::cpu>;
+
+// A new numpy array, uninitialised, and its values.
+template <typename T>
+std::pair<nanobind::ndarray<nanobind::numpy, T>, T*> new_array(
+    std::initializer_list<std::size_t> shape) {
+  std::size_t count = 1;
+  for (const std::size_t size : shape) {
+    count *= size;
+  }
+  auto memory = std::make_unique<T[]>(std::max<std::size_t>(count, 1));
+  T* data = memory.get();
+  nanobind::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  memory.release();
+  return {nanobind::ndarray<nanobind::numpy, T>(data, shape, owner), data};
+}
+
+// (scores [N], keypoints [N, K, 3] of x, y, score), both float32.
+inline nanobind::tuple arrays_of(const Poses& poses, int keypoints_per_person) {
+  const auto people = static_cast<std::size_t>(poses.size());
+  const auto count = static_cast<std::size_t>(keypoints_per_person);
+  auto [scores, score] = new_array<float>({people});
+  auto [keypoints, values] = new_array<float>({people, count, 3});
+  for (int person = 0; person < poses.size(); ++person) {
+    *score++ = poses.score(person);
+    const Keypoint* keypoint = poses.keypoints_of(person);
+    for (std::size_t k = 0; k < count; ++k) {
+      *values++ = keypoint[k].x;
+      *values++ = keypoint[k].y;
+      *values++ = keypoint[k].score;
+    }
+  }
+  return nanobind::make_tuple(scores, keypoints);
+}
+
+// The engine's Image owns its memory; one copy of the picture, made without the GIL.
+inline void copy_picture(const std::uint8_t* data, int width, int height, Image* image) {
+  image->resize(width, height);
+  std::copy(data, data + image->stride_bytes * static_cast<std::size_t>(height),
+            image->bytes.begin());
+}
+
+}  // namespace posewire

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "app/python.h"
+#include "app/python_arrays.h"
+#include "core/error.h"
+#include "decode/decoder.h"
+
+namespace nb = nanobind;
+
+namespace posewire {
+namespace {
+
+using Any = nb::ndarray<nb::ro, nb::device::cpu>;
+
+DType dtype_of(const Any& array, const std::string& name) {
+  for (const auto& [numpy, dtype] : {std::pair{nb::dtype<float>(), DType::kFloat32},
+                                     {nb::dtype<std::uint8_t>(), DType::kUint8},
+                                     {nb::dtype<std::int8_t>(), DType::kInt8}}) {
+    if (array.dtype() == numpy) {
+      return dtype;
+    }
+  }
+  const nb::dlpack::dtype got = array.dtype();
+  if (got.code == static_cast<std::uint8_t>(nb::dlpack::dtype_code::Float) && got.bits == 16) {
+    return DType::kFloat16;
+  }
+  throw Error(Code::kUsage, name, "must be float32, float16, uint8 or int8");
+}
+
+// Decodes arrays in place, whatever their strides.
+class PythonDecoder {
+ public:
+  PythonDecoder(const std::string& manifest_json, int artifact)
+      : manifest_(parse_manifest(manifest_json, "manifest", true)) {
+    const auto count = static_cast<int>(manifest_.artifacts.size());
+    if (artifact < 0 || (count > 0 && artifact >= count) || (count == 0 && artifact != 0)) {
+      throw Error(Code::kUsage, "artifact",
+                  "there is no artifact " + std::to_string(artifact) + ", the manifest has " +
+                      std::to_string(count));
+    }
+    if (count > 0) {
+      artifact_ = manifest_.artifacts[static_cast<std::size_t>(artifact)].outputs;
+    } else {
+      for (const OutputSpec& output : manifest_.outputs) {
+        artifact_.push_back({output.name, output.layout});
+      }
+    }
+    decoder_ = open_decoder(manifest_);
+  }
+
+  nb::tuple decode(const nb::dict& outputs) const {
+    std::vector<Any> arrays;  // keep the memory while the GIL is released
+    std::vector<MapView> views;
+    for (std::size_t i = 0; i < manifest_.outputs.size(); ++i) {
+      const std::string& name = manifest_.outputs[i].name;
+      if (!outputs.contains(name.c_str())) {
+        throw Error(Code::kUsage, "outputs", name + " is missing");
+      }
+      arrays.push_back(nb::cast<Any>(outputs[name.c_str()]));
+      views.push_back(view_of(arrays.back(), i));
+    }
+    Poses poses;
+    {
+      const nb::gil_scoped_release release;
+      const std::unique_ptr<Decoder::Scratch> scratch = decoder_->make_scratch();
+      decoder_->decode(views, scratch.get(), &poses);
+    }
+    return arrays_of(poses, manifest_.skeleton.count());
+  }
+
+ private:
+  MapView view_of(const Any& array, std::size_t i) const {
+    const OutputSpec& spec = manifest_.outputs[i];
+    const ArtifactOutput& stored = artifact_[i];
+    const std::size_t skip = array.ndim() == 4 ? 1 : 0;
+    if (array.ndim() != 3 + skip || (skip == 1 && array.shape(0) != 1)) {
+      throw Error(Code::kUsage, spec.name, "must be one frame's map, three axes or a batch of one");
+    }
+    const bool planes = stored.layout == Layout::kNCHW;
+    const std::size_t c = skip + (planes ? 0 : 2);
+    const std::size_t h = skip + (planes ? 1 : 0);
+    const std::size_t w = h + 1;
+    MapView view;
+    view.data = array.data();
+    view.dtype = dtype_of(array, spec.name);
+    view.channels = static_cast<int>(array.shape(c));
+    view.height = static_cast<int>(array.shape(h));
+    view.width = static_cast<int>(array.shape(w));
+    view.channel_stride = array.stride(c);
+    view.row_stride = array.stride(h);
+    view.column_stride = array.stride(w);
+    const bool integer = view.dtype == DType::kUint8 || view.dtype == DType::kInt8;
+    view.scale = integer ? stored.scale : 1.0F;
+    view.zero_point = integer ? stored.zero_point : 0;
+    const int height = (manifest_.input_height + spec.stride - 1) / spec.stride;
+    const int width = (manifest_.input_width + spec.stride - 1) / spec.stride;
+    if (view.channels != spec.channels || view.height != height || view.width != width) {
+      throw Error(Code::kUsage, spec.name,
+                  "has " + shape(view.channels, view.height, view.width) +
+                      " (channels x height x width, layout " + (planes ? "NCHW" : "NHWC") +
+                      "), the manifest says " + shape(spec.channels, height, width));
+    }
+    return view;
+  }
+
+  static std::string shape(int channels, int height, int width) {
+    return std::to_string(channels) + " x " + std::to_string(height) + " x " +
+           std::to_string(width);
+  }
+
+  Manifest manifest_;
+  std::vector<ArtifactOutput> artifact_;  // in the manifest's order
+  std::unique_ptr<Decoder> decoder_;
+};
+
+}  // namespace
+
+void bind_decode(nb::module_& module) {
+  nb::class_<PythonDecoder>(module, "Decoder",
+                            "Network outputs to poses. Pure and reentrant; releases the GIL.")
+      .def(nb::init<const std::string&, int>(), nb::arg("manifest_json"), nb::arg("artifact") = 0)
+      .def("decode", &PythonDecoder::decode, nb::arg("outputs"),
+           "One frame's maps by name -> (scores [N], keypoints [N, K, 3] of x, y, score), float32, "
+           "network pixels.");
+  module.def("decoders", &decoder_names, "The known algorithms.");
+}
+
+}  // namespace posewire
