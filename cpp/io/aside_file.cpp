@@ -100,6 +100,13 @@ void AsideFile::close() noexcept {
   }
 }
 
+void AsideFile::discard() noexcept {
+  if (fd_ >= 0) {
+    ::unlink(part_.c_str());  // still under the lock: it is ours
+    close();
+  }
+}
+
 Status AsideFile::failure(int error_number) const {
   return Status(Code::kCannotWrite,
                 path_ + ": " + std::strerror(error_number) + "; what was written is in " + part_);

@@ -26,6 +26,7 @@ class AsideFile {
   // Flushes to the disk and renames; close() leaves the .part where it is.
   Status commit();
   void close() noexcept;
+  void discard() noexcept;  // closes and removes the .part
 
   bool is_open() const noexcept { return fd_ >= 0; }
   const std::string& part() const noexcept { return part_; }  // for a library that opens it itself

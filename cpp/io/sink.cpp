@@ -6,6 +6,8 @@
 namespace posewire {
 
 std::unique_ptr<Sink> make_ndjson(const SinkOptions& options);  // ndjson.cpp
+std::unique_ptr<Sink> make_video(const SinkOptions& options);   // video.cpp
+std::unique_ptr<Sink> make_show(const SinkOptions& options);    // show.cpp
 std::unique_ptr<Sink> make_memory(const SinkOptions& options);  // memory_sink.cpp
 
 namespace {
@@ -17,6 +19,8 @@ struct Row {
 
 constexpr Row kSinks[] = {
     {"ndjson", make_ndjson},
+    {"video", make_video},
+    {"show", make_show},
     {"memory", make_memory},
 };
 

@@ -14,6 +14,7 @@ namespace posewire {
 std::unique_ptr<Source> make_libav_file(const SourceOptions& options);    // libav.cpp
 std::unique_ptr<Source> make_libav_stream(const SourceOptions& options);  // libav.cpp
 std::unique_ptr<Source> make_folder(const SourceOptions& options);        // folder.cpp
+std::unique_ptr<Source> make_v4l2(const SourceOptions& options);          // v4l2.cpp
 std::unique_ptr<Source> make_synthetic(const SourceOptions& options);     // synthetic.cpp
 bool is_picture_name(const std::string& path);                            // folder.cpp
 
@@ -32,8 +33,9 @@ struct Row {
 };
 
 constexpr Row kSources[] = {
-    {"file", make_path},         {"rtsp", make_libav_stream},  {"rtsps", make_libav_stream},
-    {"http", make_libav_stream}, {"https", make_libav_stream}, {"synthetic", make_synthetic},
+    {"file", make_path},           {"v4l2", make_v4l2},         {"rtsp", make_libav_stream},
+    {"rtsps", make_libav_stream},  {"http", make_libav_stream}, {"https", make_libav_stream},
+    {"synthetic", make_synthetic},
 };
 
 }  // namespace

@@ -58,7 +58,7 @@ class Synthetic final : public Source {
       const double b = uniform(low, high), g = uniform(low, high), r = uniform(low, high);
       return cv::Scalar(b, g, r);
     };
-    paint_background(colour(120, 200), colour(60, 110));
+    paint_background(colour(165, 205), colour(85, 110));
     walkers_.clear();
     for (int i = 0; i < people_; ++i) {
       Walker walker{};
