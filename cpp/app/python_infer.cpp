@@ -118,6 +118,18 @@ class PythonEstimator {
   int keypoints_ = 0;
 };
 
+nb::object picture_of(const std::string& path) {
+  Image image;
+  {
+    const nb::gil_scoped_release release;
+    image = read_picture(path);
+  }
+  auto [result, pixels] = new_array<std::uint8_t>(
+      {static_cast<std::size_t>(image.height), static_cast<std::size_t>(image.width), 3});
+  std::copy(image.bytes.begin(), image.bytes.end(), pixels);
+  return nb::cast(result);
+}
+
 nb::list runtime_list() {
   nb::list list;
   for (const RuntimeInfo& info : runtimes()) {
@@ -192,6 +204,8 @@ void bind_infer(nb::module_& module) {
            "The network's raw outputs by name, float32 [C, H, W].")
       .def_prop_ro("requests", &PythonEstimator::requests)
       .def_prop_ro("manifest_json", &PythonEstimator::manifest_json);
+  module.def("read_picture", &picture_of, nb::arg("path"),
+             "A picture file as BGR uint8 [H, W, 3], EXIF orientation applied.");
   module.def("runtimes", &runtime_list, "Every runtime that the engine knows.");
   module.def("bench_inference", &bench_inference, nb::arg("bundle_dir"), nb::arg("seconds") = 2.0,
              nb::arg("requests") = 0, nb::arg("threads") = 0,
