@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "io/jpeg.h"
 #include "io/mat.h"
 #include "io/pacing.h"
 #include "io/source.h"
@@ -171,9 +172,13 @@ class Folder final : public Source {
   // imdecode, not imread: an unreadable file and an undecodable one are told apart.
   bool decode(const std::string& name, Frame* frame, Status* status) {
     std::string wrong = slurp(name, &bytes_);
+    if (wrong.empty() && !jpeg_is_whole(bytes_.data(), bytes_.size())) {
+      wrong = "is cut off";
+    }
     if (wrong.empty()) {
       try {
-        cv::imdecode(bytes_, cv::IMREAD_COLOR, &picture_);  // turns by EXIF orientation
+        // Turns by EXIF orientation. Not into picture_'s memory: after a failure it holds the last.
+        picture_ = cv::imdecode(bytes_, cv::IMREAD_COLOR);
       } catch (const cv::Exception& error) {
         picture_.release();
       }

@@ -183,8 +183,7 @@ class Libav final : public Source {
   Status start_decoder() {
     const int index = av_find_best_stream(input_.get(), AVMEDIA_TYPE_VIDEO, -1, -1, nullptr, 0);
     if (index < 0) {
-      return index == AVERROR_DECODER_NOT_FOUND ? unreadable(index)
-                                                : Status(Code::kSource, place_ + ": has no video");
+      return unreadable(index);
     }
     for (unsigned int i = 0; i < input_->nb_streams; ++i) {
       input_->streams[i]->discard =
@@ -271,15 +270,8 @@ class Libav final : public Source {
     if (pictures_ == 0) {
       return fail(status, "has no picture that can be decoded");
     }
-    if (file_) {
-      struct stat info {};
-      const auto stated = stated_size(place_);
-      if (stated && ::stat(place_.c_str(), &info) == 0 &&
-          *stated > static_cast<std::uint64_t>(info.st_size)) {
-        return fail(status, "is cut off: " + std::to_string(info.st_size) + " of " +
-                                std::to_string(*stated) + " bytes, after " +
-                                std::to_string(pictures_) + " pictures");
-      }
+    if (const std::string cut = cut_off(); !cut.empty()) {
+      return fail(status, cut + ", after " + std::to_string(pictures_) + " pictures");
     }
     if (last_damaged_) {
       return fail(status, "ends inside a picture: cut off after " + std::to_string(pictures_));
@@ -296,6 +288,18 @@ class Libav final : public Source {
     return Read::kFrame;
   }
 
+  // "is cut off: 300 of 900 bytes", or "" where nothing is known to be missing.
+  std::string cut_off() const {
+    struct stat info {};
+    const auto stated = file_ ? stated_size(place_) : std::nullopt;
+    if (!stated || ::stat(place_.c_str(), &info) != 0 ||
+        *stated <= static_cast<std::uint64_t>(info.st_size)) {
+      return "";
+    }
+    return "is cut off: " + std::to_string(info.st_size) + " of " + std::to_string(*stated) +
+           " bytes";
+  }
+
   void damage() {
     damaged_.fetch_add(1);
     last_damaged_ = true;
@@ -307,6 +311,12 @@ class Libav final : public Source {
     }
     if (error == AVERROR_EXIT || (!file_ && Clock::now() > deadline_)) {
       return "nothing came for " + std::to_string(options_.timeout_ms) + " ms";
+    }
+    if (const std::string cut = cut_off(); !cut.empty()) {
+      return cut;
+    }
+    if (error == AVERROR_STREAM_NOT_FOUND) {
+      return "has no video";
     }
     if (error == AVERROR_INVALIDDATA && file_) {
       return "is damaged, cut off or no video (" + av_reason(error) + ")";

@@ -19,6 +19,7 @@
 #include <opencv2/imgproc.hpp>
 #include <utility>
 
+#include "io/jpeg.h"
 #include "io/mat.h"
 #include "io/pacing.h"
 #include "io/uri.h"
@@ -324,7 +325,11 @@ class V4l2 final : public Source {
     const std::size_t bytes = std::min<std::size_t>(buffer.bytesused, from.bytes);
     if (compressed(*format_)) {
       const cv::Mat data(1, static_cast<int>(bytes), CV_8UC1, from.memory);
-      cv::imdecode(data, cv::IMREAD_COLOR | cv::IMREAD_IGNORE_ORIENTATION, &picture_);
+      if (!jpeg_is_whole(data.ptr<std::uint8_t>(), bytes)) {
+        return false;
+      }
+      // Not into picture_'s memory: after a failure it would hold the last picture.
+      picture_ = cv::imdecode(data, cv::IMREAD_COLOR | cv::IMREAD_IGNORE_ORIENTATION);
       if (picture_.empty()) {
         return false;
       }
