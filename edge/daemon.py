@@ -85,7 +85,8 @@ class Daemon:
                     raise
             finally:
                 self._notifier.stopping()
-                if not self._publisher.close(DRAIN_S if self._finite else 1.0):
+                drain_s = DRAIN_S if self._finite and not self._stopping() else 1.0
+                if not self._publisher.close(drain_s):
                     _log.warning("not everything was sent before the end")
         figures = self._publisher.figures()
         _log.info("ended; %d poses sent, %d dropped", figures.published, figures.dropped)
@@ -161,7 +162,7 @@ class Daemon:
     def _on_frame(self, event: Event) -> None:
         camera = event.values["camera"]
         if camera not in self._config.active:
-            raise EdgeError(f"the engine sent a frame of the unknown camera {camera!r}")
+            raise ValueError(f"frame: unknown camera {camera!r}")
         if self._states.get(camera) == "offline":
             self._camera(camera, "online")
         self._publisher.push(self._topics.poses(camera), event.payload, self._given_up)
@@ -169,7 +170,7 @@ class Daemon:
     def _on_source(self, event: Event) -> None:
         camera, state = event.values["camera"], event.values["state"]
         if camera not in self._config.active or state not in ("online", "offline", "ended"):
-            raise EdgeError(f"the engine sent a state of the unknown camera {camera!r}: {state!r}")
+            raise ValueError(f"source: unknown camera {camera!r} or state {state!r}")
         why = event.values.get("why") or None
         width, height = event.values.get("width"), event.values.get("height")
         size = (width, height) if width and height else None

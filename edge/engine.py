@@ -103,7 +103,8 @@ class Engine:
     """A child that speaks the protocol of events.py.
 
     ``on_event`` runs on the reading thread, one event at a time; while it blocks, the child is
-    held back by its full pipe and :meth:`silent_s` stands still.
+    held back by its full pipe and :meth:`silent_s` stands still. It raises ValueError for an event
+    that makes no sense.
     """
 
     def __init__(
@@ -188,14 +189,12 @@ class Engine:
         self._heard_s = time.monotonic()
         try:
             event = read_event(line)
+            self._handing = True
+            self._on_event(event)
         except (ValueError, RecursionError) as error:
             self.rejected += 1
             if self.rejected in (1, 10, 100) or self.rejected % 1000 == 0:
                 _log.warning("a line that is no event (%d so far): %s", self.rejected, error)
-            return
-        self._handing = True
-        try:
-            self._on_event(event)
         except Exception:
             _log.exception("an event was not handled")
         finally:
