@@ -60,7 +60,8 @@ def _as_by_a_camera(rng: np.random.Generator, image: Image) -> Image:
     height, width = image.shape[:2]
     picture = image.astype(np.float32)
     if rng.random() < 0.5:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.0)))
+        blur = float(rng.uniform(0.3, 1.0))
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), blur), np.float32)
     tone = 255 * (picture / 255) ** np.float32(rng.uniform(0.8, 1.25))
     contrast, cast = rng.uniform(0.8, 1.15), rng.normal(1.0, 0.03, 3).astype(np.float32)
     tone = ((tone - 118) * np.float32(contrast) + 118) * cast
@@ -205,7 +206,9 @@ def clip_scene(seed: int, width: int, height: int, people: int) -> Scene:
     """A quiet place seen from above eye level, where some walk about and others stand and wave."""
     rng = np.random.default_rng((seed, 1 << 20))
     camera = Camera(width, height, 0.92 * width, 2.1, float(np.deg2rad(9)))
-    picture, ground = background(rng, camera, str(rng.choice(("room", "outdoors"))))
+    picture, ground = background(
+        rng, camera, (-3.0, 3.0, 9.5), str(rng.choice(("room", "outdoors")))
+    )
     doing = ("walk", "wave", "walk", "jumping_jack", "walk", "stand", "run", "arms_up")
     placed = []
     for index in range(people):

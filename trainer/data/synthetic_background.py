@@ -19,6 +19,7 @@ from .synthetic_outfit import random_colour
 Rng = np.random.Generator
 Array = NDArray[np.float32]
 Picture = tuple[NDArray[np.uint8], Array]
+Space = tuple[float, float, float]  # metres: people stand between left and right, up to far
 
 
 def noise(rng: Rng, width: int, height: int, coarse: int, octaves: int) -> Array:
@@ -28,10 +29,12 @@ def noise(rng: Rng, width: int, height: int, coarse: int, octaves: int) -> Array
     for octave in range(octaves):
         cells = coarse * 2**octave
         grid = rng.uniform(-1, 1, (min(cells, height), min(cells, width))).astype(np.float32)
-        result += strength * cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
+        smooth = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
+        result += np.float32(strength) * np.asarray(smooth, np.float32)
         total += strength
         strength *= 0.55
-    return result / (total * 0.6)
+    scaled: Array = np.asarray(result / np.float32(total * 0.6), np.float32)
+    return scaled
 
 
 def _muted(rng: Rng, low: float = 60, high: float = 215) -> Array:
@@ -91,19 +94,22 @@ def _lay(
     fade: Array,
 ) -> None:
     """Paints a plane: ``u``, ``v`` are metres in the plane; with distance its mean remains."""
+    rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
+    if len(rows) == 0:
+        return
+    spot = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     size = stuff.shape[0]
-    scale = size / 2.0
+    scale = np.float32(size / 2.0)
     mapped = cv2.remap(
         stuff,
-        np.mod(u * scale, size).astype(np.float32),
-        np.mod(v * scale, size).astype(np.float32),
+        np.mod(u[spot] * scale, size),
+        np.mod(v[spot] * scale, size),
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_WRAP,
     ).astype(np.float32)
-    mean = stuff.reshape(-1, 3).mean(axis=0)
-    near = fade[..., None]
-    mixed = mapped * near + mean * (1 - near)
-    picture[where] = mixed[where]
+    mean = stuff.reshape(-1, 3).mean(axis=0, dtype=np.float32)
+    mixed = (mapped - mean) * fade[spot][..., None] + mean
+    picture[spot][where[spot]] = mixed[where[spot]]
 
 
 def _plane(rays: Array, axis: int, distance: float) -> Array:
@@ -114,18 +120,20 @@ def _plane(rays: Array, axis: int, distance: float) -> Array:
     return np.where((t > 1e-3) & np.isfinite(t), t, np.inf).astype(np.float32)
 
 
-def room(rng: Rng, camera: Camera) -> Picture:
+def room(rng: Rng, camera: Camera, space: Space) -> Picture:
     """A box of a room: floor, ceiling, walls with skirting boards, pictures, doors and windows."""
     rays = camera.rays().astype(np.float32)
     far, half, ceiling = rng.uniform(5, 14), rng.uniform(3.0, 7.0), rng.uniform(2.5, 4.2)
     ceiling = max(ceiling, camera.height + 0.4)
     middle = rng.uniform(-0.5, 0.5) * half
+    left, right = min(middle - half, space[0] - 0.6), max(middle + half, space[1] + 0.6)
+    far = max(far, space[2] + 0.8)
     hits = np.stack(
         (
             _plane(rays, 1, -camera.height),
             _plane(rays, 1, ceiling - camera.height),
             _plane(rays, 2, -far),
-            np.minimum(_plane(rays, 0, middle - half), _plane(rays, 0, middle + half)),
+            np.minimum(_plane(rays, 0, left), _plane(rays, 0, right)),
         )
     )
     nearest = hits.argmin(axis=0)
@@ -183,7 +191,7 @@ def _furnish_wall(
         picture[border] = _muted(rng, 30, 240)
 
 
-def outdoors(rng: Rng, camera: Camera) -> Picture:
+def outdoors(rng: Rng, camera: Camera, space: Space) -> Picture:
     """Sky, ground to the horizon, and houses or trees where they meet."""
     rays = camera.rays().astype(np.float32)
     height, width = camera.height_px, camera.width
@@ -251,7 +259,7 @@ def _house(rng: Rng, picture: Array, spot: tuple[int, int, int, int]) -> None:
                 picture[y : y + step // 2, x : x + step // 2] = np.clip(tone, 0, 255)
 
 
-def studio(rng: Rng, camera: Camera) -> Picture:
+def studio(rng: Rng, camera: Camera, space: Space) -> Picture:
     """A smooth backdrop that runs into the floor."""
     height, width = camera.height_px, camera.width
     down = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
@@ -264,7 +272,7 @@ def studio(rng: Rng, camera: Camera) -> Picture:
     return np.clip(picture, 0, 255).astype(np.uint8), ground
 
 
-def clutter(rng: Rng, camera: Camera) -> Picture:
+def clutter(rng: Rng, camera: Camera, space: Space) -> Picture:
     """Anything at all: noise and random shapes, some of them limb-like, without a ground."""
     height, width = camera.height_px, camera.width
     layers = [noise(rng, width, height, int(rng.integers(2, 10)), 5) for _ in range(2)]
@@ -296,7 +304,7 @@ def clutter(rng: Rng, camera: Camera) -> Picture:
     return result, np.zeros((height, width), np.float32)
 
 
-KINDS: dict[str, tuple[float, Callable[[Rng, Camera], Picture]]] = {
+KINDS: dict[str, tuple[float, Callable[[Rng, Camera, Space], Picture]]] = {
     "room": (0.38, room),
     "outdoors": (0.34, outdoors),
     "studio": (0.1, studio),
@@ -304,9 +312,11 @@ KINDS: dict[str, tuple[float, Callable[[Rng, Camera], Picture]]] = {
 }
 
 
-def background(rng: Rng, camera: Camera, kind: str | None = None) -> Picture:
-    """A background of the given kind, or of a random one."""
+def background(
+    rng: Rng, camera: Camera, space: Space = (0.0, 0.0, 0.0), kind: str | None = None
+) -> Picture:
+    """A background of the given kind, or of a random one, with room for people within ``space``."""
     if kind is None:
         weights = [weight for weight, _ in KINDS.values()]
         kind = list(KINDS)[int(rng.choice(len(weights), p=weights))]
-    return KINDS[kind][1](rng, camera)
+    return KINDS[kind][1](rng, camera, space)

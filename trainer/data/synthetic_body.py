@@ -102,20 +102,24 @@ class Build:
         def near(value: float, spread: float = 0.04) -> float:
             return value * scale * float(np.clip(rng.normal(1.0, spread), 0.9, 1.1))
 
+        neck, ankle = near(0.105), 0.075 * scale
+        torso, thigh, shank = near(0.49), near(0.425), near(0.415)
+        # Trunk and legs share what head, neck and feet leave of the stature.
+        fit = (height - head - neck - ankle) / (torso + thigh + shank)
         return cls(
             height=height,
             shoulder=near(0.168 if female else 0.19),
             hip=near(0.098 if female else 0.092),
-            torso=near(0.49),
-            neck=near(0.105),
+            torso=torso * fit,
+            neck=neck,
             head=head,
             upper_arm=near(0.29),
             forearm=near(0.255),
             hand=near(0.172),
-            thigh=near(0.425),
-            shank=near(0.415),
+            thigh=thigh * fit,
+            shank=shank * fit,
             foot=near(0.245),
-            ankle=0.075 * scale,
+            ankle=ankle,
             girth=float(np.clip(rng.normal(1.0, 0.13), 0.75, 1.4)) * scale ** (0.7 if child else 1),
             belly=float(np.clip(rng.normal(1.0, 0.16), 0.8, 1.6)),
             waist=float(rng.normal(0.76 if female else 0.88, 0.04)),
@@ -241,6 +245,7 @@ class Figure:
     keypoints: NDArray[np.float64]  # [len(FIGURE_KEYPOINTS), 3]
 
 
+_SEGMENTS = ("upper_arm", "forearm", "hand", "thigh", "shank", "foot")
 DOWN = np.array((0.0, -1.0, 0.0))
 FORWARD = np.array((0.0, 0.0, 1.0))
 
@@ -303,16 +308,14 @@ def pose_figure(build: Build, posture: Posture, place: Vector, heading: float) -
         offset = np.array((side * build.shoulder * (1 - 0.12 * raised), 0.09 * raised - 0.018, 0.0))
         arm = _arm(build, side, shoulders + chest @ offset, chest, angles)
         leg = _leg(build, side, pelvis @ np.array((side * build.hip, 0, 0.0)), pelvis, angles)
-        for bone, segment in zip(
-            ("upper_arm", "forearm", "hand", "thigh", "shank", "foot"), arm + leg, strict=True
-        ):
+        for bone, segment in zip(_SEGMENTS, [*arm, *leg], strict=True):
             bones[f"{name}_{bone}"] = segment
         points |= _limb_points(build, name, side, arm, leg)
     points["mid_shoulder"] = (points["left_shoulder"] + points["right_shoulder"]) / 2
     points["mid_hip"] = (points["left_hip"] + points["right_hip"]) / 2
     points["neck"] = points["mid_shoulder"] + chest @ np.array((0, 0.035, 0.0))
     keypoints = np.stack([points[name] for name in FIGURE_KEYPOINTS])
-    shift = np.asarray(place, np.float64) + (0, p.lift - _lowest(build, points), 0)
+    shift = np.asarray(place) + np.array((0, p.lift - _lowest(build, points), 0))
     return Figure(
         build=build,
         bones={n: Bone(b.start + shift, b.end + shift, b.frame) for n, b in bones.items()},

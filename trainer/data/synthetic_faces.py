@@ -18,6 +18,7 @@ class Faces:
     corners  [Q, 4, 3] world metres        outside  [Q, 3] unnormalised outward direction
     colour   [Q, 3] RGB 0..255             owner    [Q] 0 a thing, else person * 16 + region
     bias     [Q] metres that a face is drawn nearer than it is (eyes on a face)
+    solids   point clouds [M, 3] whose convex hulls cast the shadows
     """
 
     corners: list[Array] = field(default_factory=list)
@@ -25,15 +26,23 @@ class Faces:
     colour: list[Array] = field(default_factory=list)
     owner: list[NDArray[np.uint8]] = field(default_factory=list)
     bias: list[Array] = field(default_factory=list)
+    solids: list[Array] = field(default_factory=list)
 
-    def add(self, corners: Array, outside: Array, colour: Array, owner: int, bias: float) -> None:
-        """Appends faces; ``colour`` and ``outside`` broadcast to [Q, 3]."""
+    def add(
+        self, corners: Array, outside: Array, colour: Array, owner: int, bias: float | Array
+    ) -> None:
+        """Appends faces; ``colour`` and ``outside`` broadcast to [Q, 3], ``bias`` to [Q]."""
         count = len(corners)
         self.corners.append(corners)
         self.outside.append(np.broadcast_to(outside, (count, 3)))
         self.colour.append(np.broadcast_to(colour, (count, 3)))
         self.owner.append(np.full(count, owner, np.uint8))
-        self.bias.append(np.full(count, bias))
+        self.bias.append(np.broadcast_to(np.float64(bias), (count,)))
+
+    def extend(self, other: Faces) -> None:
+        """Appends another's faces."""
+        for name in ("corners", "outside", "colour", "owner", "bias", "solids"):
+            getattr(self, name).extend(getattr(other, name))
 
     def joined(self) -> tuple[Array, Array, Array, NDArray[np.uint8], Array]:
         """All chunks as corners, outside, colour, owner, bias."""

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The drawn people's heads: skull, hair, ears, and a face with eyes, brows, nose and mouth.
 
-Everything is given in units of the head's height, in the head's frame: x to the person's left, y up,
-z forward, the origin in the middle between chin and crown.
+Everything is given in units of the head's height, in the head's frame: x to the person's left,
+y up, z forward, the origin in the middle between chin and crown.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,7 @@ def _surface(x: float, y: float) -> float:
     return middle + deep * float(np.sqrt(max(0.0, 1 - (x / a) ** 2)))
 
 
+@lru_cache(maxsize=64)
 def _skull(count: int, n: int, swell: float, low: float = -0.505) -> tuple[Array, Array]:
     """Faces of the skull grown by ``swell``, from height ``low`` up, and their outward ways."""
     y = np.linspace(low, 0.505, count)
@@ -58,6 +61,45 @@ def _skull(count: int, n: int, swell: float, low: float = -0.505) -> tuple[Array
         n,
     )
     return skin_between(ring)
+
+
+@lru_cache(maxsize=2)
+def _plates(close: bool) -> tuple[Array, Array, tuple[str, ...], Array]:
+    """Eyes, brows and mouth: discs on the face, turned outwards as the face is there."""
+    spots = []
+    for side in (1.0, -1.0):
+        x = side * 0.135
+        spots += [
+            ("lid", x, 0.06, 0.075, 0.045, 0.05),
+            ("white", x, 0.058, 0.062, 0.030, 0.06),
+            ("iris", x, 0.058, 0.029, 0.030, 0.07),
+            ("brow", x * 1.05, 0.150, 0.088, 0.017, 0.05),
+        ]
+        if close:
+            spots.append(("glint", x * 0.96, 0.068, 0.008, 0.009, 0.08))
+    spots += [("lips", 0.0, -0.255, 0.105, 0.026, 0.05), ("mouth", 0.0, -0.25, 0.098, 0.006, 0.06)]
+    corners, outside, names, lifts = [], [], [], []
+    for name, x, y, rx, ry, lift in spots:
+        slope = (_surface(x + 0.02, y) - _surface(x - 0.02, y)) / 0.04
+        across = np.array((1.0, 0.0, slope)) / np.hypot(1.0, slope)
+        centre = np.array((x, y, _surface(x, y) + 0.012))
+        corners.append(disc(centre, across, np.array((0.0, 1.0, 0.0)), rx, ry))
+        outside += [(-slope, 0.0, 1.0)] * 3
+        names += [name] * 3
+        lifts += [lift] * 3
+    return np.concatenate(corners), np.array(outside), tuple(names), np.array(lifts)
+
+
+@lru_cache(maxsize=2)
+def _ear(side: float) -> tuple[Array, Array, Array, Array]:
+    """An ear's faces and outward ways, and those of its inside."""
+    x = np.array((0.285, 0.325, 0.355, 0.365)) * side
+    centres = np.stack((x, np.full(4, -0.01), np.full(4, -0.03)), axis=1)
+    up, ahead = np.array(((0, 1.0, 0),)), np.array(((0, 0, 1.0),))
+    high, deep = np.array((0.09, 0.13, 0.13, 0.07)), np.array((0.04, 0.072, 0.075, 0.035))
+    corners, outside = skin_between(rings(centres, up, ahead, high, deep, 8))
+    inner = disc(centres[3], ahead[0], up[0], 0.05, 0.09)
+    return corners, outside, inner, np.array((side, 0.0, 0.2))
 
 
 def add_head(faces: Faces, figure: Figure, outfit: Outfit, owner: int, detail: int) -> None:
@@ -77,13 +119,14 @@ class _Head:
         self.centre, self.frame = figure.head, figure.head_frame
         self.size = figure.build.head
 
-    def put(self, corners: Array, outside: Array, colour: Array, bias: float = 0.0) -> None:
+    def put(self, corners: Array, outside: Array, colour: Array, bias: float | Array = 0.0) -> None:
         """Faces in head units into the world."""
         world = corners * self.size @ self.frame.T + self.centre
         self.faces.add(world, outside @ self.frame.T, colour, self.owner, bias * self.size)
 
     def skull(self, n: int) -> None:
         corners, outside = _skull(14, n, 0.0)
+        self.faces.solids.append(corners[:, 0] * self.size @ self.frame.T + self.centre)
         middle = corners.mean(axis=1)
         colour = np.tile(self.outfit.skin, (len(middle), 1))
         jaw = (middle[:, 1] < -0.17) & (middle[:, 2] > -0.08)
@@ -94,30 +137,21 @@ class _Head:
         colour[cheeks & ~moustache] *= (1.02, 0.94, 0.93)
         self.put(corners, outside, colour)
 
-    def plate(self, x: float, y: float, rx: float, ry: float, colour: Array, lift: float) -> None:
-        """A flat disc on the face, turned outwards as the face is there."""
-        z = _surface(x, y) + 0.012
-        slope = (_surface(x + 0.02, y) - _surface(x - 0.02, y)) / 0.04
-        across = np.array((1.0, 0.0, slope)) / np.hypot(1.0, slope)
-        out = np.array((-slope, 0.0, 1.0))
-        corners = disc(np.array((x, y, z)), across, np.array((0.0, 1.0, 0.0)), rx, ry)
-        self.put(corners, out, colour, lift)
-
     def face(self, *, close: bool) -> None:
         skin, hair = self.outfit.skin, self.outfit.hair
-        white, iris = np.full(3, 232.0), np.array((46.0, 34, 28))
-        for side in (1.0, -1.0):
-            x = side * 0.135
-            self.plate(x, 0.06, 0.075, 0.045, skin * 0.72, 0.05)
-            self.plate(x, 0.058, 0.062, 0.030, white, 0.06)
-            self.plate(x, 0.058, 0.029, 0.030, iris, 0.07)
-            self.plate(x * 1.05, 0.150, 0.088, 0.017, hair * 0.8 + skin * 0.1, 0.05)
-            if close:
-                self.plate(x * 0.96, 0.068, 0.008, 0.009, np.full(3, 250.0), 0.08)
         lips = skin * (0.86, 0.58, 0.56)
-        self.plate(0.0, -0.255, 0.105, 0.026, lips, 0.05)
-        self.plate(0.0, -0.250, 0.098, 0.006, lips * 0.5, 0.06)
-        self.nose(skin)
+        colours = {
+            "lid": skin * 0.72,
+            "white": np.full(3, 232.0),
+            "iris": np.array((46.0, 34, 28)),
+            "brow": hair * 0.8 + skin * 0.1,
+            "lips": lips,
+            "mouth": lips * 0.5,
+            "glint": np.full(3, 250.0),
+        }
+        corners, outside, names, lift = _plates(close)
+        colour = np.stack([colours[name] for name in names])
+        self.put(corners, outside, colour, lift)
 
     def nose(self, skin: Array) -> None:
         bridge, tip = np.array((0.0, 0.06, 0.42)), np.array((0.0, -0.11, 0.52))
@@ -131,21 +165,9 @@ class _Head:
             self.put(below, np.array((0.0, -0.8, 0.5)), skin * 0.62, 0.03)
 
     def ear(self, side: float) -> None:
-        x = np.array((0.285, 0.325, 0.355, 0.365)) * side
-        centres = np.stack((x, np.full(4, -0.01), np.full(4, -0.03)), axis=1)
-        up, ahead = np.array(((0, 1.0, 0),)), np.array(((0, 0, 1.0),))
-        ring = rings(
-            centres,
-            up,
-            ahead,
-            np.array((0.09, 0.13, 0.13, 0.07)),
-            np.array((0.04, 0.072, 0.075, 0.035)),
-            8,
-        )
-        corners, outside = skin_between(ring)
+        corners, outside, inner, way = _ear(side)
         self.put(corners, outside, self.outfit.skin * (0.98, 0.88, 0.86))
-        inner = disc(centres[3], ahead[0], up[0], 0.05, 0.09)
-        self.put(inner, np.array((side, 0.0, 0.2)), self.outfit.skin * (0.9, 0.76, 0.74), 0.02)
+        self.put(inner, way, self.outfit.skin * (0.9, 0.76, 0.74), 0.02)
 
     def hair(self, n: int) -> None:
         style = self.outfit.hair_style

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -75,25 +76,48 @@ _TRUNK = np.array(
 )
 
 
+@dataclass(frozen=True)
+class _Loft:
+    """Rings that make one limb: [R, 3], [R, 3, 3], [R], [R], colours [R - 1, n, 3]."""
+
+    centres: Array
+    frames: Array
+    a: Array
+    b: Array
+    colour: Array
+    owner: int
+    bias: float
+
+
+@lru_cache(maxsize=256)
+def _fold_sheet(seed: int, n: int) -> Array:
+    """Smooth noise [96, n], periodic around; a person keeps theirs through a clip."""
+    coarse = np.random.default_rng(seed).normal(0, 1, (24, 5)).astype(np.float32)
+    coarse[:, 4] = coarse[:, 0]
+    columns = np.linspace(0, 4, n, endpoint=False, dtype=np.float32)
+    rows = np.linspace(0, 23, 96, dtype=np.float32)
+    grid = np.broadcast_arrays(columns[None], rows[:, None])
+    noise = cv2.remap(coarse, grid[0].copy(), grid[1].copy(), cv2.INTER_LINEAR)
+    return np.clip(noise.astype(np.float64) * 1.5, -2.5, 2.5)
+
+
 class _Dressed:
     """Adds one person's limbs to ``faces``; ``n`` is the number of faces around a limb."""
 
     def __init__(self, faces: Faces, figure: Figure, outfit: Outfit, person: int, n: int) -> None:
         self.faces, self.figure, self.outfit = faces, figure, outfit
         self.person, self.n = person, n
-        self.rng = np.random.default_rng(outfit.seed)  # the same folds in every frame of a clip
+        self.sheet_row = 0
+        self.lofts: dict[int, list[_Loft]] = {}
 
     def owner(self, region: str) -> int:
         return self.person * 16 + REGIONS.index(region)
 
-    def folds(self, count: int, n: int, strength: float) -> Array:
+    def folds(self, count: int, n: int) -> Array:
         """Light and dark of cloth folds, [count, n], smooth around the limb."""
-        coarse = self.rng.normal(0, 1, (5, 4)).astype(np.float32)
-        rows = np.linspace(0, 4, count, dtype=np.float32)[:, None].repeat(n, axis=1)
-        columns = np.linspace(0, 4, n, endpoint=False, dtype=np.float32)[None].repeat(count, 0)
-        wrapped = np.concatenate((coarse, coarse[:, :1]), axis=1)
-        noise = cv2.remap(wrapped, columns, rows, cv2.INTER_LINEAR)
-        return 1 + strength * np.clip(noise.astype(np.float64) * 1.5, -2.5, 2.5)
+        sheet = _fold_sheet(self.outfit.seed, n)
+        self.sheet_row = (self.sheet_row + 11) % (len(sheet) - count)
+        return 1 + self.outfit.folds * sheet[self.sheet_row : self.sheet_row + count]
 
     def limb(
         self, bone: Bone, profile: Array, length: float, cloth: Cloth, reach: float, region: str
@@ -140,16 +164,46 @@ class _Dressed:
         """Rings as faces: cloth where ``covered`` [R-1], skin elsewhere. ``frame`` is one
         [3, 3] or one per ring; ``along`` is the pattern's coordinate of each row, metres."""
         frames = np.broadcast_to(frame, (len(centres), 3, 3))
-        vertices = rings(centres, frames[:, :, 0], frames[:, :, 2], a, b, n)
-        corners, outside = skin_between(vertices)
-        angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
-        stuff = cloth.at(*np.broadcast_arrays(along[:, None], angle[None]))
-        folded = stuff * self.folds(len(along), n, self.outfit.folds)[..., None]
-        colour = np.where(np.asarray(covered)[:, None, None], folded, self.outfit.skin)
-        self.faces.add(corners, outside, colour.reshape(-1, 3), self.owner(region), bias)
+        if covered.any():
+            angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
+            colour = cloth.at(along[:, None], angle[None]) * self.folds(len(along), n)[..., None]
+            colour = np.where(covered[:, None, None], colour, self.outfit.skin)
+        else:
+            colour = np.broadcast_to(self.outfit.skin, (len(along), n, 3))
+        loft = _Loft(centres, frames, a, b, colour, self.owner(region), bias)
+        self.lofts.setdefault(n, []).append(loft)
+
+    def finish(self) -> None:
+        """All lofts into faces, those with the same number of sides at once."""
+        for n, lofts in self.lofts.items():
+            frames = np.concatenate([loft.frames for loft in lofts])
+            vertices = rings(
+                np.concatenate([loft.centres for loft in lofts]),
+                frames[:, :, 0],
+                frames[:, :, 2],
+                np.concatenate([loft.a for loft in lofts]),
+                np.concatenate([loft.b for loft in lofts]),
+                n,
+            )
+            corners, outside = skin_between(vertices)
+            ends = np.cumsum([len(loft.centres) for loft in lofts])
+            rows = np.ones(len(vertices) - 1, bool)
+            rows[ends[:-1] - 1] = False  # no faces between one loft and the next
+            chosen = np.repeat(rows, n)
+            colour = np.concatenate([loft.colour for loft in lofts]).reshape(-1, 3)
+            counts = [(len(loft.centres) - 1) * n for loft in lofts]
+            self.faces.corners.append(corners[chosen])
+            self.faces.outside.append(outside[chosen])
+            self.faces.colour.append(colour)
+            owners = np.array([loft.owner for loft in lofts], np.uint8)
+            self.faces.owner.append(np.repeat(owners, counts))
+            self.faces.bias.append(np.repeat([loft.bias for loft in lofts], counts))
+            if n > 6:
+                solids = np.split(vertices, ends[:-1])
+                self.faces.solids.extend(solid.reshape(-1, 3) for solid in solids)
 
     def trunk(self) -> None:
-        figure, build, outfit = self.figure, self.figure.build, self.outfit
+        build, outfit = self.figure.build, self.outfit
         profile = _TRUNK
         s = np.interp(np.linspace(0, 1, 26), np.linspace(0, 1, len(profile)), profile[:, 0])
         s = np.unique(np.concatenate((s, [outfit.hem, outfit.hem + 0.012])))
@@ -239,7 +293,7 @@ class _Dressed:
         forward, inward = bone.frame[:, 2], bone.frame[:, 0] * (-1 if side == "left" else 1)
         strands = [(-0.03, 0.40), (-0.01, 0.46), (0.011, 0.47), (0.031, 0.42)] if fingers else []
         for offset, length in strands:
-            start = bone.start + (down * 0.5 + 0 * down) * build.hand + forward * offset * size
+            start = bone.start + (down * 0.5) * build.hand + forward * offset * size
             bent = down + inward * 0.25 + forward * offset * 1.5
             self.finger(start, bent, length * build.hand, side, size)
         thumb = bone.start + down * 0.18 * build.hand + forward * 0.03 * size
@@ -283,12 +337,13 @@ class _Dressed:
         centres = (
             bone.start + z[:, None] * bone.frame[:, 2] + (sole + high)[:, None] * bone.frame[:, 1]
         )
-        vertices = rings(centres, bone.frame[:, 0], bone.frame[:, 1], half * size, high, self.n)
-        # Flat underneath: nothing hangs below the sole, and a sole is as wide as the shoe.
-        corners, outside = skin_between(vertices)
-        height = (corners.mean(axis=1) - bone.start) @ bone.frame[:, 1] - sole
-        colour = np.where((height < 0.018)[:, None], self.outfit.sole, self.outfit.shoe)
-        self.faces.add(corners, outside, colour, self.owner(f"{side}_foot"), 0.0)
+        frame = bone.frame[:, [0, 2, 1]]  # rings stand across the foot
+        angle = np.linspace(0, 2 * np.pi, self.n, endpoint=False) + np.pi / self.n
+        is_sole = np.sin(angle) * (high[:-1] + high[1:])[:, None] / 2 < 0.018 - high[:-1, None]
+        colour = np.where(is_sole[..., None], self.outfit.sole, self.outfit.shoe)
+        frames = np.broadcast_to(frame, (len(z), 3, 3))
+        loft = _Loft(centres, frames, half * size, high, colour, self.owner(f"{side}_foot"), 0.0)
+        self.lofts.setdefault(self.n, []).append(loft)
 
     def skirt(self) -> None:
         """A cone from the hips around both thighs."""
@@ -339,16 +394,16 @@ def add_person(faces: Faces, figure: Figure, outfit: Outfit, person: int, detail
     neck = figure.bones["neck"]
     t = np.array((-0.35, 0.0, 0.4, 1.0, 1.35))
     radius = np.array((0.066, 0.056, 0.052, 0.052, 0.05)) * (0.5 + 0.5 * figure.build.girth)
-    bare: Sequence[bool] = (False,) * 4
     dressed.loft(
         neck.start + t[:, None] * (neck.end - neck.start) * (1 / 0.7),
         neck.frame,
         radius,
         radius,
         np.zeros(4),
-        np.array(bare),
+        np.zeros(4, bool),
         outfit.top,
         detail,
         "head",
     )
+    dressed.finish()
     add_head(faces, figure, outfit, dressed.owner("head"), detail)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the drawn people do: postures as continuous functions of time.
 
-An action is drawn once per person (``Action.random``) and asked for its posture at any time, so that
-a still picture is one moment of a motion and a clip is all of them.
+An action is drawn once per person (``Action.random``) and asked for its posture at any time, so
+that a still picture is one moment of a motion and a clip is all of them.
 """
 
 from __future__ import annotations

@@ -40,11 +40,11 @@ class Cloth:
     seed: int
 
     def at(self, along: Colour, angle: Colour) -> Colour:
-        """Colours [..., 3] at ``along`` (metres) and ``angle`` (radians) on a limb."""
+        """Colours [R, n, 3] or [1, 1, 3] at ``along`` [R, 1] metres, ``angle`` [1, n] radians."""
         if self.pattern == "plain":
-            return np.broadcast_to(self.colour, (*along.shape, 3))
+            return np.asarray(self.colour)[None, None]
         if self.pattern == "stripes":
-            second = (along / self.scale) % 1.0 < 0.45
+            second = np.asarray((along / self.scale) % 1.0 < 0.45)
         elif self.pattern == "pinstripes":
             second = (angle * 2.6 / np.pi * 2) % 1.0 < 0.35
         elif self.pattern == "checks":

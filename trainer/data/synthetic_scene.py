@@ -108,8 +108,8 @@ def _place_people(rng: Rng, camera: Camera, count: int) -> list[Person]:
         distance = max(camera.focal * 1.7 / (share * camera.height_px), 1.1)
         half = distance * camera.width / 2 / camera.focal
         spot = np.array((rng.uniform(-0.95, 0.95) * half, 0.0, -distance))
-        pixel, depth = camera.project(spot + (0, 0.95, 0))
-        inside = (0 <= pixel).all() and pixel[0] < camera.width and pixel[1] < camera.height_px
+        pixel, depth = camera.project(spot + np.array((0, 0.95, 0)))
+        inside = (pixel >= 0).all() and pixel[0] < camera.width and pixel[1] < camera.height_px
         close = any(np.linalg.norm(spot - other) < rng.uniform(0.3, 0.7) for other in spots)
         if depth < 1.0 or close or not (inside or rng.random() < 0.1):
             continue
@@ -132,6 +132,7 @@ def _seat(things: Faces, figure: Figure, rng: Rng) -> None:
     corners, out = box(np.array((x - wide, 0.0, z - 0.24)), np.array((x + wide, top, z + 0.2)))
     turned, ways = _turned(corners, out, np.array((x, 0, z)), heading)
     things.add(turned, ways, colour, 0, -0.05)
+    things.solids.append(turned.reshape(-1, 3))
     if rng.random() < 0.5:
         low, high = np.array((x - wide, top, z - 0.3)), np.array((x + wide, top + 0.5, z - 0.24))
         turned, ways = _turned(*box(low, high), np.array((x, 0, z)), heading)
@@ -163,10 +164,12 @@ def _furniture(rng: Rng, camera: Camera, people: list[Person], things: Faces) ->
         low = np.array((x - wide, floor, -distance - deep))
         corners, out = box(low, np.array((x + wide, floor + high, -distance + deep)), rng.normal())
         things.add(corners, out, random_colour(rng) * rng.uniform(0.7, 1.0), 0, 0.0)
+        things.solids.append(corners.reshape(-1, 3))
         if kind == 2:
             for leg in (-0.9, 0.9):
                 at = np.array((x + leg * wide, 0.0, -distance))
-                corners, out = box(at - (0.03, 0, 0.03), at + (0.03, floor, 0.03))
+                low, high = at - np.array((0.03, 0, 0.03)), at + np.array((0.03, floor, 0.03))
+                corners, out = box(low, high)
                 things.add(corners, out, np.full(3, 70.0), 0, 0.0)
 
 
@@ -187,7 +190,9 @@ def make_scene(
         if person.action.seated:
             _seat(things, person.figure(0.0), rng)
     _furniture(rng, camera, placed, things)
-    picture, ground = background(rng, camera, backdrop)
+    spots = np.array([person.path(0.0)[0] for person in placed] or [np.zeros(3)])
+    space = (float(spots[:, 0].min()), float(spots[:, 0].max()), float(-spots[:, 2].min()))
+    picture, ground = background(rng, camera, space, backdrop)
     return finish_scene(rng, camera, Light.random(rng), picture, ground, placed, things)
 
 
@@ -202,7 +207,7 @@ def finish_scene(
 ) -> Scene:
     """A scene of given content, with the texture that cloth gets."""
     big = (camera.width * SUPERSAMPLE, camera.height_px * SUPERSAMPLE)
-    grain = cv2.merge([1 + 0.05 * noise(rng, *big, 48, 3)] * 3)
+    grain = np.asarray(cv2.merge([1 + 0.05 * noise(rng, *big, 48, 3)] * 3), np.float32)
     seed = int(rng.integers(1 << 31))
     return Scene(camera, light, picture, ground, tuple(people), things, grain, seed)
 
@@ -212,8 +217,7 @@ def draw(scene: Scene, t: float = 0.0) -> tuple[NDArray[np.uint8], list[Drawn]]:
     camera = scene.camera
     figures = [person.figure(t) for person in scene.people]
     faces = Faces()
-    for chunk in ("corners", "outside", "colour", "owner", "bias"):
-        getattr(faces, chunk).extend(getattr(scene.things, chunk))
+    faces.extend(scene.things)
     for i, (person, figure) in enumerate(zip(scene.people, figures, strict=True)):
         add_person(faces, figure, person.outfit, i + 1, _detail(camera, figure))
     picture = scene.backdrop
@@ -226,7 +230,7 @@ def draw(scene: Scene, t: float = 0.0) -> tuple[NDArray[np.uint8], list[Drawn]]:
         for i, figure in enumerate(figures)
         if (drawn := _look(camera, owners, figure, i)) is not None
     ]
-    return small, people
+    return np.asarray(small, np.uint8), people
 
 
 def _detail(camera: Camera, figure: Figure) -> int:
@@ -245,20 +249,20 @@ def _cast_shadows(scene: Scene, faces: Faces) -> NDArray[np.uint8]:
     """The background with soft shadows on the ground, and dark where things touch it."""
     camera, towards = scene.camera, scene.light.towards
     mask = np.zeros(scene.ground.shape, np.uint8)
-    if scene.ground.any():
-        for corners in faces.corners:
-            points = corners.reshape(-1, 3)
-            flat = points - towards * (points[:, 1:2] / towards[1])
-            flat[:, 1] = 0.0
-            pixels, depth = camera.project(flat)
-            if depth.min() < NEAR_M or len(points) < 12:
-                continue
-            pixels = np.clip(pixels, -2000, 4000).astype(np.float32)
-            hull = cv2.convexHull(pixels).astype(np.int32)
-            cv2.fillConvexPoly(mask, hull, 255)
-    soft = cv2.GaussianBlur(mask, (0, 0), 0.006 * camera.height_px + 0.6).astype(np.float32)
-    dark = 1 - soft / 255 * scene.light.shadow * scene.ground
-    return np.clip(scene.backdrop * dark[..., None], 0, 255).astype(np.uint8)
+    if scene.ground.any() and faces.solids:
+        points = np.concatenate(faces.solids)
+        flat = points - towards * (points[:, 1:2] / towards[1])
+        flat[:, 1] = 0.0
+        pixels, depth = camera.project(flat)
+        pixels = np.clip(pixels, -2000, 4000).astype(np.float32)
+        ends = np.cumsum([len(solid) for solid in faces.solids])[:-1]
+        for outline, far in zip(np.split(pixels, ends), np.split(depth, ends), strict=True):
+            if far.min() > NEAR_M:
+                cv2.fillConvexPoly(mask, cv2.convexHull(outline).astype(np.int32), 255)
+    soft = cv2.GaussianBlur(mask, (0, 0), 0.006 * camera.height_px + 0.6)
+    dark = 1 - soft * np.float32(scene.light.shadow / 255) * scene.ground
+    shaded = cv2.multiply(scene.backdrop, cv2.merge([dark] * 3), dtype=cv2.CV_8U)
+    return np.asarray(shaded, np.uint8)
 
 
 def _paint(
@@ -297,7 +301,8 @@ def _paint(
     fill = cv2.fillConvexPoly
     for quad, value in zip(quads, rgbo, strict=True):
         fill(canvas, quad, value, 8, 4)
-    rgb, owners = cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR), np.ascontiguousarray(canvas[..., 3])
+    rgb = np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR), np.uint8)  # drops the owner
+    owners = np.ascontiguousarray(canvas[..., 3])
     _smooth_inside(rgb, owners, max((_height_px(camera, figure) for figure in figures), default=0))
     textured = cv2.multiply(rgb, scene.grain, dtype=cv2.CV_8U)
     cv2.copyTo(textured, owners, rgb)
@@ -345,7 +350,7 @@ def _regions_that_show() -> list[frozenset[int]]:
     result = []
     for name in FIGURE_KEYPOINTS:
         side, _, joint = name.partition("_")
-        patterns = ("head",) if name in _FACING else ("head", "torso")
+        patterns: tuple[str, ...] = ("head",) if name in _FACING else ("head", "torso")
         if side in ("left", "right"):
             patterns = _SHOWS.get(joint, patterns)
         result.append(frozenset(REGIONS.index(pattern.format(side)) for pattern in patterns))
