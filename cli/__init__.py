@@ -18,6 +18,7 @@ A verb that comes later is absent from the table, not stubbed.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
@@ -75,7 +76,8 @@ def load(name: str) -> Any:
     """The command of one row of VERBS, with its module imported."""
     verb = VERBS[name]
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    single.command(name)(import_module(f".{verb.module}", __package__).command)
+    command = import_module(f".{verb.module}", __package__).command
+    single.command(name, help=_flowing(command.__doc__ or verb.line))(command)
     return typer.main.get_command(single)
 
 
@@ -84,6 +86,14 @@ _EPILOG = (
     "64 usage, 65 bundle, 66 source, 69 device or broker unavailable, 70 bug, 73 cannot write, "
     "78 config, 130 Ctrl-C."
 )
+
+
+def _flowing(docstring: str) -> str:
+    """A docstring as help: paragraphs without the source's line breaks, but for ``\\b`` ones."""
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(
+        text if text.startswith("\b") else " ".join(text.split("\n")) for text in paragraphs
+    )
 
 
 def _version(wanted: bool) -> None:

@@ -37,30 +37,32 @@ def console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def progress(*, total_known: bool = True, unit: str = "frames") -> Progress:
-    """A progress bar on stderr, quiet when stderr is no terminal.
+def progress(*, unit: str = "frames") -> Progress:
+    """A progress bar on stderr; without a terminal it writes its last state once.
 
-    Tasks carry the field ``said`` (free text at the right): ``add_task(name, total=n, said="")``.
+    Tasks carry the field ``said`` (free text at the right): ``add_task(name, total=n, said="")``;
+    ``total=None`` where the end is not known.
     """
     from rich.progress import (
         BarColumn,
+        MofNCompleteColumn,
         Progress,
-        ProgressColumn,
         SpinnerColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
-    count = "{task.completed:.0f}/{task.total:.0f}" if total_known else "{task.completed:.0f}"
-    columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
-    if total_known:
-        columns.append(BarColumn())
-    columns += [TextColumn(f"{count} {unit}"), TextColumn("{task.fields[said]}")]
-    columns.append(TimeElapsedColumn())
-    if total_known:
-        columns.append(TimeRemainingColumn())
-    return Progress(*columns, console=console(), transient=False)
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn(unit + " {task.fields[said]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console(),
+    )
 
 
 _PRIORITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
@@ -77,9 +79,10 @@ class _Lines(logging.Formatter):
         return f"posewire: {level}{record.name}: {text}"
 
 
-def logs() -> None:
-    """Sends log records to stderr; for verbs that run for long."""
+def logs(*, quiet: bool = False) -> None:
+    """Sends log records to stderr; ``quiet``: only warnings, where a progress bar tells more."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines())
     level = logging.DEBUG if os.environ.get("POSEWIRE_DEBUG") else logging.INFO
+    level = logging.WARNING if quiet and level == logging.INFO else level
     logging.basicConfig(handlers=[handler], level=level)

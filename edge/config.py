@@ -28,6 +28,7 @@
     enabled = true                       # false: its status says "disabled"
     loop = false                         # files: start again at the end
     fps = 0.0                            # files, synthetic: pace to this rate; 0 as fast as read
+    realtime = false                     # files: at the pace at which they were taken
     timeout_ms = 5000                    # live: no data for so long is a failure
 
     [engine]
@@ -173,6 +174,7 @@ class Camera(_Section):
     policy: Literal["auto", "block", "drop_oldest"] = "auto"
     enabled: bool = True
     loop: bool = False
+    realtime: bool = False
     fps: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0.0
     timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 5000
 

@@ -56,9 +56,11 @@ def write_engine_config(
     keys: EngineKeys,
     sinks: Sequence[SinkFile] = (),
     show: bool = False,
-    events: bool = True,
+    retry: bool = True,
 ) -> Path:
-    """Writes ``engine.json`` (mode 0600: camera addresses hold passwords) and returns its path.
+    """``retry`` false: a camera that fails ends the engine instead of being tried for ever.
+
+    Writes ``engine.json`` (mode 0600: camera addresses hold passwords) and returns its path.
 
     Raises EdgeError (CANNOT_WRITE).
     """
@@ -77,12 +79,14 @@ def write_engine_config(
                 "policy": camera.policy,
                 "loop": camera.loop,
                 "fps": camera.fps,
+                "realtime": camera.realtime,
                 "timeout_ms": camera.timeout_ms,
             }
             for name, camera in cameras.items()
         ],
-        "sinks": [{"kind": "events"}] if events else [],
+        "sinks": [{"kind": "events"}],
         "stats_interval_ms": 1000,
+        "retry": retry,
     }
     value["sinks"] += [{"kind": sink.kind, "path": str(sink.path)} for sink in sinks]
     value["sinks"] += [{"kind": "show"}] if show else []
