@@ -10,6 +10,8 @@
 namespace posewire {
 namespace {
 
+// The tuning flags of GCC's targets allow gathers and full vectors, which its generic tuning
+// avoids.
 namespace portable {
 #include "decode/kernels.inc"
 }  // namespace portable
@@ -19,7 +21,7 @@ namespace portable {
 #pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2")
+#pragma GCC target("avx2,tune=haswell")
 #endif
 namespace avx2 {
 #include "decode/kernels.inc"
@@ -31,7 +33,7 @@ namespace avx2 {
 #else
 #pragma GCC pop_options
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,tune=skylake-avx512,prefer-vector-width=512")
 #endif
 namespace avx512 {
 #include "decode/kernels.inc"

@@ -25,10 +25,9 @@ struct FieldView {
 struct Segments {
   float* ax;
   float* ay;
-  float* dx;  // from a to b, not normalised
-  float* dy;
-  float* ux;  // unit vector
+  float* ux;  // unit vector from a to b
   float* uy;
+  float* length;
   float* sum;   // in: of the two ends' dot products; out: of all samples
   float* hits;  // in: ends over the threshold; out: all samples over it
 };
@@ -69,7 +68,7 @@ struct Kernels {
   // Writes sum and hits of the two ends, and the segment, per candidate.
   void (*probe)(const FieldView& field, float ax, float ay, float afx, float afy, const float* bx,
                 const float* by, const float* bfx, const float* bfy, int count, float threshold,
-                float longest_squared, const Segments& out, std::uint8_t* keep);
+                const Segments& out, std::uint8_t* keep);
 
   // Adds the inner samples (all but the two ends) to each segment's sum and hits.
   void (*integrate)(const FieldView& field, const Segments& segments, int count, int samples,

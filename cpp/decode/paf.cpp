@@ -62,12 +62,12 @@ class PafScratch : public Decoder::Scratch {
         assembly(keypoints, max_peaks) {
     const std::size_t row = peaks[0].x.size();
     for (std::vector<float>* ends :
-         {&afx, &afy, &bfx, &bfy, &row_dx, &row_dy, &row_ux, &row_uy, &row_sum, &row_hits}) {
+         {&afx, &afy, &bfx, &bfy, &row_ux, &row_uy, &row_length, &row_sum, &row_hits}) {
       ends->resize(row);
     }
     keep.resize(row);
     const std::size_t pairs = static_cast<std::size_t>(max_peaks * max_peaks) + kLanes;
-    for (std::vector<float>* values : {&ax, &ay, &dx, &dy, &ux, &uy, &sum, &hits}) {
+    for (std::vector<float>* values : {&ax, &ay, &ux, &uy, &length, &sum, &hits}) {
       values->resize(pairs);
     }
     candidates.reserve(pairs);
@@ -82,9 +82,9 @@ class PafScratch : public Decoder::Scratch {
   PeakScratch search;
   std::vector<Peaks> peaks;               // per keypoint type
   std::vector<float> afx, afy, bfx, bfy;  // the limb's field at its candidates
-  std::vector<float> row_dx, row_dy, row_ux, row_uy, row_sum, row_hits;  // one a, all b
+  std::vector<float> row_ux, row_uy, row_length, row_sum, row_hits;  // one a, all b
   std::vector<std::uint8_t> keep;
-  std::vector<float> ax, ay, dx, dy, ux, uy, sum, hits;  // surviving pairs of the limb
+  std::vector<float> ax, ay, ux, uy, length, sum, hits;  // surviving pairs of the limb
   std::vector<std::int16_t> pair_a, pair_b;
   std::vector<Candidate> candidates;
   std::vector<std::uint8_t> used_a, used_b;
@@ -199,14 +199,18 @@ void Paf::check_frame(const std::vector<MapView>& outputs) const {
 
 // Fills the pair arrays with the pairs that pass the probe; returns how many.
 int Paf::probe_pairs(const FieldView& field, const Peaks& a, const Peaks& b, PafScratch* s) const {
-  const float longest = static_cast<float>(height_ * height_ + width_ * width_);
-  const Segments row = {nullptr,          nullptr,          s->row_dx.data(),  s->row_dy.data(),
-                        s->row_ux.data(), s->row_uy.data(), s->row_sum.data(), s->row_hits.data()};
+  const Segments row = {nullptr,
+                        nullptr,
+                        s->row_ux.data(),
+                        s->row_uy.data(),
+                        s->row_length.data(),
+                        s->row_sum.data(),
+                        s->row_hits.data()};
   int pairs = 0;
   for (int i = 0; i < a.count; ++i) {
     const auto from = static_cast<std::size_t>(i);
     kernels_.probe(field, a.x[from], a.y[from], s->afx[from], s->afy[from], b.x.data(), b.y.data(),
-                   s->bfx.data(), s->bfy.data(), b.count, settings_.limb_threshold, longest, row,
+                   s->bfx.data(), s->bfy.data(), b.count, settings_.limb_threshold, row,
                    s->keep.data());
     for (int j = 0; j < b.count; ++j) {
       const auto to = static_cast<std::size_t>(j);
@@ -218,10 +222,9 @@ int Paf::probe_pairs(const FieldView& field, const Peaks& a, const Peaks& b, Paf
       s->pair_b[pair] = static_cast<std::int16_t>(j);
       s->ax[pair] = a.x[from];
       s->ay[pair] = a.y[from];
-      s->dx[pair] = s->row_dx[to];
-      s->dy[pair] = s->row_dy[to];
       s->ux[pair] = s->row_ux[to];
       s->uy[pair] = s->row_uy[to];
+      s->length[pair] = s->row_length[to];
       s->sum[pair] = s->row_sum[to];
       s->hits[pair] = s->row_hits[to];
     }
@@ -237,7 +240,7 @@ void Paf::score_pairs(int pairs, PafScratch* s) const {
   s->candidates.clear();
   for (int i = 0; i < pairs; ++i) {
     const auto pair = static_cast<std::size_t>(i);
-    const float length = std::sqrt(s->dx[pair] * s->dx[pair] + s->dy[pair] * s->dy[pair]);
+    const float length = s->length[pair];
     const float prior = length > free_length ? free_length / length - 1.0F : 0.0F;
     const float score = s->sum[pair] * share + prior;
     if (s->hits[pair] >= needed && score > 0.0F) {
@@ -271,8 +274,8 @@ void Paf::connect(std::size_t limb, const MapView& pafs, PafScratch* s) const {
   kernels_.sample(field, b.x.data(), b.y.data(), b.count, s->bfx.data(), s->bfy.data());
   const int pairs = probe_pairs(field, a, b, s);
   kernels_.integrate(field,
-                     {s->ax.data(), s->ay.data(), s->dx.data(), s->dy.data(), s->ux.data(),
-                      s->uy.data(), s->sum.data(), s->hits.data()},
+                     {s->ax.data(), s->ay.data(), s->ux.data(), s->uy.data(), s->length.data(),
+                      s->sum.data(), s->hits.data()},
                      pairs, settings_.samples, settings_.limb_threshold);
   score_pairs(pairs, s);
   std::fill(s->used_a.begin(), s->used_a.end(), std::uint8_t{0});

@@ -89,7 +89,8 @@ void find_peaks(const MapView& heatmaps, int channel, float threshold, int max_p
     return;
   }
   const float* inner = scratch->bordered.data() + stride;
-  // From the first inner cell to the last: the border cells between rows are never over a threshold.
+  // From the first inner cell to the last: the border cells between rows are never over a
+  // threshold.
   kernels.flag_peaks(inner + 1, stride, cells - 2, threshold, scratch->flags.data() + 1);
   int found = collect(scratch->flags, cells, &scratch->places);
   int* places = scratch->places.data();

@@ -178,9 +178,10 @@ TEST_P(RoundTrip, RenderedPeopleComeBack) {
   Random random(7);
   Agreement few, crowd;
   Poses poses;
+  const bool large = skeleton.count() > 64;  // rendering is what takes the time
   for (int people = 1; people <= 11; ++people) {
-    for (int i = 0; i < 2; ++i) {
-      const bool thirty = people == 11;
+    const bool thirty = people == 11;
+    for (int i = 0; i < (large ? 1 : thirty ? 5 : 2); ++i) {
       const float size = thirty ? 13.0F : 26.0F - static_cast<float>(people);
       const Scene scene =
           draw_scene(skeleton, c.height, c.width, thirty ? 30 : people, size, &random);
@@ -190,7 +191,7 @@ TEST_P(RoundTrip, RenderedPeopleComeBack) {
       (thirty ? crowd : few).add(scene, poses, c.stride);
     }
   }
-  EXPECT_GE(few.people, 70);  // the maps have room for most
+  EXPECT_GE(few.people, large ? 40 : 80);  // the maps have room for most
   for (const Agreement& agreement : {few, crowd}) {
     EXPECT_GE(agreement.recall(), 0.99);
     EXPECT_GE(agreement.precision(), 0.99);
