@@ -18,6 +18,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +194,7 @@ def coco_ap(labels: Labels, poses: Mapping[int, Poses], skeleton: Skeleton) -> S
     truth = _coco(_masked(labels, compared))
     found = _coco({**truth.dataset, "annotations": _detections(labels, poses, skeleton)})
     with contextlib.redirect_stdout(io.StringIO()):
-        from pycocotools.cocoeval import COCOeval
-
-        evaluation = COCOeval(truth, found, "keypoints")
+        evaluation = import_module("pycocotools.cocoeval").COCOeval(truth, found, "keypoints")
         evaluation.params.kpt_oks_sigmas = np.array(labels.skeleton.sigmas)
         evaluation.params.imgIds = sorted(int(image["id"]) for image in labels.images)
         evaluation.params.catIds = [labels.category]
@@ -220,10 +219,8 @@ def coco_ap(labels: Labels, poses: Mapping[int, Poses], skeleton: Skeleton) -> S
 
 
 def _coco(data: Mapping[str, Any]) -> Any:
-    from pycocotools.coco import COCO
-
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
+        coco = import_module("pycocotools.coco").COCO()
         coco.dataset = dict(data)
         coco.createIndex()
     return coco

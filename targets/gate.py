@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The accuracy gate (docs/design.md 3.2): a compiled bundle must do what the portable one does.
+
+The reference is the portable fp32 ONNX run by ONNX Runtime, with the engine's own preprocessing and
+decoder: neither the compiler nor its runtime judges itself. Two kinds: with labels the drop in COCO
+AP; without, the disagreement 1 - OKS-AP of the compiled poses against the reference's poses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posewire.decode import Decoder, Poses
+from posewire.engine_core import engine_errors
+from posewire.errors import ExitCode
+from posewire.manifest import Artifact, Manifest
+from posewire.score import Labels, coco_ap, load_labels, run_pictures
+from posewire.skeleton import Skeleton
+
+from .errors import TargetError
+from .recipe import Recipe
+
+MIN_PEOPLE = 200  # fewer labelled people say too little about a drop of 0.01
+_AREA = 0.53  # a person's silhouette as a share of the box around its keypoints, as COCO's labels
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What stands in the manifest's ``gate``; passed where value <= limit."""
+
+    kind: str
+    value: float
+    limit: float
+    pictures: int
+
+    @property
+    def passed(self) -> bool:
+        return self.value <= self.limit
+
+
+def portable_fp32(manifest: Manifest, folder: Path) -> tuple[int, Artifact]:
+    """The artifact that everything is compared with. Raises TargetError (BUNDLE)."""
+    for index, artifact in enumerate(manifest.artifacts):
+        if artifact.format == "onnx" and artifact.precision == "fp32":
+            return index, artifact
+    raise TargetError(f"{folder}: has no fp32 ONNX artifact", ExitCode.BUNDLE)
+
+
+def reference_poses(
+    folder: Path, manifest: Manifest, paths: Sequence[Path], progress: Progress
+) -> list[Poses]:
+    """The portable bundle's poses of the pictures, in frame pixels."""
+    onnxruntime: Any = import_module("onnxruntime")
+    index, artifact = portable_fp32(manifest, folder)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    file = str(folder / artifact.files[0])
+    try:
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the package's exceptions have no class of their own to catch
+        line = " ".join(str(error).split())
+        raise TargetError(f"{file}: ONNX Runtime refuses it: {line}", ExitCode.BUNDLE) from error
+    raw = dict(manifest.raw)
+    decoder = Decoder(raw, index)
+    names = [output.name for output in manifest.outputs]
+    results = []
+    for done, path in enumerate(paths):
+        progress("reference", done, len(paths))
+        with engine_errors() as core:
+            picture = core.read_picture(str(path))
+            fitted, box = core.letterbox(picture, manifest.input.width, manifest.input.height)
+        feed = {manifest.input.name: _input(fitted, manifest, artifact)}
+        outputs = dict(zip(names, session.run(names, feed), strict=True))
+        poses = decoder.decode(outputs)
+        keypoints = poses.keypoints.copy()
+        flat = np.ascontiguousarray(keypoints[..., :2].reshape(-1, 2))
+        mapped = box.to_frame(flat).reshape((*keypoints.shape[:2], 2))
+        present = keypoints[..., 2] > 0
+        keypoints[present, :2] = mapped[present]
+        results.append(Poses(poses.scores, keypoints))
+    progress("reference", len(paths), len(paths))
+    return results
+
+
+def _input(fitted: Any, manifest: Manifest, artifact: Artifact) -> Any:
+    """BGR uint8 [H, W, 3] -> the artifact's own input tensor, batch of one."""
+    tensor = fitted[..., ::-1] if manifest.input.channels == "RGB" else fitted
+    if artifact.input.dtype == "float32":
+        tensor = tensor.astype(np.float32)
+        if artifact.input.mean is not None and artifact.input.std is not None:
+            tensor = (tensor - np.array(artifact.input.mean, np.float32)) / np.array(
+                artifact.input.std, np.float32
+            )
+    if artifact.input.layout == "NCHW":
+        tensor = tensor.transpose(2, 0, 1)
+    return np.ascontiguousarray(tensor[None])
+
+
+def disagreement(reference: Sequence[Poses], poses: Sequence[Poses], skeleton: Skeleton) -> float:
+    """1 - OKS-AP of ``poses`` with ``reference`` as the truth, over the pictures of both.
+
+    NaN where the reference finds nobody: then nothing can be said.
+    """
+    annotations = []
+    for image, one in enumerate(reference):
+        for points in one.keypoints:
+            present = points[:, 2] > 0
+            if not present.any():
+                continue
+            low, high = points[present, :2].min(axis=0), points[present, :2].max(axis=0)
+            width, height = (float(side) for side in high - low)
+            labelled = np.where(present[:, None], points, 0.0).astype(np.float64)
+            labelled[:, 2] = 2.0 * present
+            annotations.append(
+                {
+                    "image_id": image,
+                    "category_id": 1,
+                    "keypoints": labelled.ravel().tolist(),
+                    "bbox": [float(low[0]), float(low[1]), width, height],
+                    "area": max(width * height * _AREA, 1.0),
+                }
+            )
+    if not annotations:
+        return math.nan
+    data = {
+        "images": [{"id": image, "file_name": str(image)} for image in range(len(reference))],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(skeleton.keypoints)}],
+        "annotations": annotations,
+    }
+    labels = Labels("reference", skeleton, 1, data)
+    return 1.0 - coco_ap(labels, dict(enumerate(poses)), skeleton).ap
+
+
+class Gate:
+    """The gate of one portable bundle; the reference is run once, for however many precisions."""
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        recipe: Recipe,
+        *,
+        labels: Path | None,
+        images: Path | None,
+        progress: Progress,
+    ) -> None:
+        """Raises TargetError (USAGE) for labels without images or too few people, PosewireError
+        (SOURCE) for what cannot be read."""
+        if manifest.skeleton is None:
+            raise TargetError(f"{folder}: a detector has no pose gate yet", ExitCode.BUNDLE)
+        self._folder, self._manifest, self._recipe = folder, manifest, recipe
+        self._skeleton, self._progress = manifest.skeleton, progress
+        self._labels: Labels | None = None
+        if labels is not None:
+            if images is None:
+                raise TargetError("--labels needs --images, their pictures", ExitCode.USAGE)
+            self._labels = load_labels(labels, manifest.skeleton)
+            if self._labels.people < MIN_PEOPLE:
+                raise TargetError(
+                    f"{labels}: labels {self._labels.people} people, the AP gate needs "
+                    f"{MIN_PEOPLE}; with --images alone the gate is agreement",
+                    ExitCode.USAGE,
+                )
+            self._paths = self._labels.files(images)
+        elif images is not None:
+            self._paths = _pictures(images)
+        else:
+            self._paths = [folder / name for name in manifest.selftest]
+
+    @property
+    def pictures(self) -> list[Path]:
+        """What it looks at; empty where neither the caller nor the bundle has any."""
+        return list(self._paths)
+
+    @cached_property
+    def _reference(self) -> list[Poses]:
+        return reference_poses(self._folder, self._manifest, self._paths, self._progress)
+
+    def judge(self, compiled: Path, precision: str) -> Verdict:
+        """Runs the compiled bundle over the gate's pictures. Raises TargetError (NO) where the
+        pictures say nothing."""
+        total = len(self._paths)
+        done = 0
+
+        def more(pictures: int) -> None:
+            nonlocal done
+            done += pictures
+            self._progress(f"gate {precision}", done, total)
+
+        reference = self._reference
+        poses = run_pictures(compiled, self._paths, more)
+        if self._labels is None:
+            value = disagreement(reference, poses, self._skeleton)
+            if math.isnan(value):
+                value = self._nobody(poses, precision)
+            return Verdict("agreement", value, self._recipe.max_disagreement, total)
+        ids = [int(image["id"]) for image in self._labels.images]
+        before, after = (
+            coco_ap(self._labels, dict(zip(ids, one, strict=True)), self._skeleton).ap
+            for one in (reference, poses)
+        )
+        return Verdict("ap", before - after, self._recipe.max_ap_drop, total)
+
+    def _nobody(self, poses: Sequence[Poses], precision: str) -> float:
+        """fp32 agrees when it finds nobody either; no lower precision passes on that."""
+        if precision == "fp32":
+            return 0.0 if all(len(one.scores) == 0 for one in poses) else 1.0
+        raise TargetError(
+            f"{self._folder}: gate: the portable fp32 network finds nobody in "
+            f"{len(self._paths)} pictures, so {precision} cannot be judged; give other pictures "
+            "(--images) or labels (--labels)",
+            ExitCode.NO,
+        )
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise TargetError(f"{folder}: is not a folder", ExitCode.SOURCE)
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
+    if not found:
+        raise TargetError(f"{folder}: holds no pictures", ExitCode.SOURCE)
+    return found
