@@ -154,8 +154,7 @@ class Daemon:
                 _log.info(
                     "engine ready: %s, %s", event.values["runtime"], event.values["precision"]
                 )
-            elif event.kind == "warning":
-                _log.warning("%s: %s", event.values["where"], event.values["what"])
+            # A warning stands in the engine's log, too, which is already ours.
 
         return on_event
 

@@ -281,7 +281,7 @@ class Link:
                 "taken",
             )
         else:
-            self._down = LinkError(f"{self._broker}: connection lost: {reason}", "lost")
+            self._down = LinkError(f"{self._broker}: connection lost{_because(reason)}", "lost")
 
     def _ended(self) -> LinkError:
         return self._down or LinkError(f"{self._broker}: connection lost", "lost")
@@ -311,3 +311,7 @@ def _network_error(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return getattr(error, "strerror", None) or str(error)
+
+
+def _because(reason: Any) -> str:
+    return "" if str(reason) == "Unspecified error" else f": {reason}"

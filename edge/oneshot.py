@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,8 +21,6 @@ from .supervisor import Watch
 SILENCE_S = 30.0  # frames are waiting and none is finished, or nothing is said: it hangs
 START_S = 180.0
 NODE, CAMERA = "local", "source"  # what the messages say
-
-_log = logging.getLogger("run")
 
 
 @dataclass
@@ -75,8 +72,6 @@ def run_once(
             progress.ready_s = now
         elif event.kind == "source" and event.values.get("width"):
             progress.size = event.values["width"], event.values["height"]
-        elif event.kind == "warning":
-            _log.warning("%s: %s", event.values["where"], event.values["what"])
 
     with tempfile.TemporaryDirectory(prefix="posewire-") as folder:
         config = write_engine_config(
