@@ -286,14 +286,15 @@ def _absolute(config: Config, folder: Path) -> Config:
 
 def _first(path: Path, text: str, error: ValidationError) -> str:
     found = lines_of(text)
-    told = []
+    told: list[tuple[bool, int, str]] = []
     for problem in error.errors():
         location = tuple(part for part in problem["loc"] if part != "[key]")
         line = line_of(found, location)
-        told.append((line, f"{path}:{line}: {_said(location, problem)}"))
-    told.sort(key=lambda item: item[0])
+        unknown = problem["type"] == "extra_forbidden"  # first: a typo explains what is missing
+        told.append((not unknown, line, f"{path}:{line}: {_said(location, problem)}"))
+    told.sort(key=lambda item: item[:2])
     more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
-    return told[0][1] + more
+    return told[0][2] + more
 
 
 def _said(location: tuple[str | int, ...], problem: Any) -> str:

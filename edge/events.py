@@ -68,16 +68,15 @@ def read_event(line: bytes) -> Event:
     frame = value["payload"]
     if not isinstance(frame.get("camera"), str) or not isinstance(frame.get("seq"), int):
         raise ValueError("frame: its payload names no camera or no seq")
-    return Event(kind, frame, _slice(line))
+    return Event(kind, frame, _slice(line.strip(), len(value) == 2))
 
 
-def _slice(line: bytes) -> bytes:
-    """The bytes of the payload inside a frame's line, which is known to be good JSON."""
-    line = line.strip()
-    if line.startswith(_FRAME) and line.endswith(b"}}"):
-        candidate = line[len(_FRAME) : -1]
-        if b'"payload"' not in candidate:
-            return candidate
+def _slice(line: bytes, bare: bool) -> bytes:
+    """The bytes of the payload inside a frame's line, which is known to be good JSON.
+
+    ``bare``: the line has no keys but event and payload, so the payload is what the two leave."""
+    if bare and line.startswith(_FRAME) and line.count(b'"payload"') == 1:
+        return line[len(_FRAME) : -1].strip()
     text = line.decode()
     position = 1
     while True:  # a top-level key at a time, since a string may hold anything
