@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``posewire evaluate``: COCO AP of a bundle on labelled pictures, through the engine's decoder."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from posewire.errors import ExitCode, PosewireError
+
+from . import out
+from .compile import phases
+
+if TYPE_CHECKING:
+    from posewire.decode import Poses
+    from posewire.score import Labels, Score
+    from posewire.skeleton import Skeleton
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Portable or compiled.")],
+    annotations: Annotated[
+        Path, typer.Argument(metavar="ANNOTATIONS.json", help="COCO-format person keypoints.")
+    ],
+    images: Annotated[Path, typer.Option(help="The folder of the labelled pictures.")],
+    precision: Annotated[
+        str, typer.Option(help="What a portable bundle is compiled to (cached).")
+    ] = "fp32",
+    target: Annotated[str | None, typer.Option(help="Default: this machine's.")] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for figures, poses and pictures.")
+    ] = Path("evaluate-out"),
+    pictures: Annotated[
+        int, typer.Option(min=0, help="How many pictures to draw the poses into.")
+    ] = 16,
+    json: Annotated[bool, typer.Option("--json", help="End with the figures as JSON.")] = False,
+) -> None:
+    """Measure COCO AP: every labelled picture counts, also those without people or poses.
+
+    Labels of another skeleton are compared by the keypoints' meaning; keypoints that the bundle
+    does not know are left out and counted. Writes figures.json, poses.json (COCO results) and
+    pictures/ into the output folder.
+
+    \b
+    posewire evaluate models/coco17 person_keypoints_val2017.json --images val2017 --json
+    """
+    from posewire.bundle import verify_bundle
+    from posewire.score import coco_ap, load_labels, pck, run_pictures
+
+    manifest = verify_bundle(bundle)
+    if manifest.skeleton is None:
+        raise PosewireError(f"{bundle}: a detector has no keypoints to score", ExitCode.BUNDLE)
+    labels = load_labels(annotations, manifest.skeleton)
+    paths = labels.files(images)
+    compiled, ran = bundle, manifest
+    if manifest.target is None:
+        from posewire.edge.prepare import default_target
+        from posewire.targets import compile_bundle
+
+        with phases() as progress:
+            made = compile_bundle(bundle, target or default_target(), precision, progress=progress)
+        compiled, ran = made.path, verify_bundle(made.path)
+    with out.progress(unit="pictures") as bar:
+        task = bar.add_task("evaluate", total=len(paths), said="")
+        poses = run_pictures(compiled, paths, lambda n: bar.update(task, advance=n))
+    ids = [int(image["id"]) for image in labels.images]
+    by_image = dict(zip(ids, poses, strict=True))
+    score = coco_ap(labels, by_image, manifest.skeleton)
+    torso = pck(labels, by_image, manifest.skeleton)
+    assert ran.target is not None
+    figures = _figures(score, torso) | {
+        "bundle": manifest.name,
+        "version": manifest.version,
+        "precision": ran.target.precision,
+        "runtime": f"{ran.target.runtime} {ran.target.runtime_version}",
+        "annotations": str(annotations),
+    }
+    _write(output, figures, labels, by_image, manifest.skeleton)
+    _draw(output / "pictures", paths, poses, manifest.skeleton, pictures)
+    _table(figures, score)
+    out.note(f"figures, poses and pictures: {output}")
+    if json:
+        out.figures(figures)
+
+
+def _figures(score: Score, torso: float) -> dict[str, Any]:
+    """COCO's -1, "no label counts", becomes null."""
+    values = {
+        "AP": score.ap,
+        "AP50": score.ap50,
+        "AP75": score.ap75,
+        "APmedium": score.ap_medium,
+        "APlarge": score.ap_large,
+        "AR": score.ar,
+        "PCK@0.2": torso,
+    }
+    shown: dict[str, Any] = {k: None if v < 0 else round(v, 5) for k, v in values.items()}
+    return shown | {
+        "images": score.images,
+        "people": score.people,
+        "found": score.found,
+        "keypoints": score.keypoints,
+        "similarity": {name: round(value, 4) for name, value in score.similarity.items()},
+    }
+
+
+def _write(
+    output: Path,
+    figures: Mapping[str, Any],
+    labels: Labels,
+    poses: Mapping[int, Poses],
+    skeleton: Skeleton,
+) -> None:
+    results = [
+        {
+            "image_id": image,
+            "category_id": labels.category,
+            "keypoints": [round(float(value), 3) for value in points.ravel()],
+            "score": float(score),
+        }
+        for image, one in poses.items()
+        for score, points in zip(one.scores, one.keypoints, strict=True)
+    ]
+    try:
+        (output / "pictures").mkdir(parents=True, exist_ok=True)
+        _replace(output / "figures.json", json_module.dumps(figures, indent=1).encode())
+        poses_file = {"skeleton": skeleton.to_dict(), "results": results}
+        _replace(output / "poses.json", json_module.dumps(poses_file).encode())
+    except OSError as error:
+        raise PosewireError(f"{output}: {error.strerror}", ExitCode.CANNOT_WRITE) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_bytes(data)
+    os.replace(aside, path)
+
+
+def _draw(
+    folder: Path, paths: Sequence[Path], poses: Sequence[Poses], skeleton: Skeleton, count: int
+) -> None:
+    """The pictures with the most labels are not better: evenly spaced ones are drawn."""
+    import cv2
+
+    from posewire.draw import draw_poses
+    from posewire.engine_core import engine_errors
+
+    step = max(1, len(paths) // count) if count else len(paths) + 1
+    for path, one in list(zip(paths, poses, strict=True))[::step][:count]:
+        with engine_errors() as core:
+            picture = core.read_picture(str(path))
+        done, data = cv2.imencode(".jpg", draw_poses(picture, one, skeleton))
+        if not done:
+            raise PosewireError(f"{path}: cannot be drawn", ExitCode.BUG)
+        try:
+            _replace(folder / f"{path.stem}.jpg", data.tobytes())
+        except OSError as error:
+            raise PosewireError(f"{folder}: {error.strerror}", ExitCode.CANNOT_WRITE) from error
+
+
+def _table(figures: Mapping[str, Any], score: Score) -> None:
+    from rich.table import Table
+
+    title = (
+        f"{figures['bundle']} {figures['version']} ({figures['precision']}): "
+        f"{score.images} pictures, {score.people} people, {score.found} poses found, "
+        f"{score.keypoints} keypoints compared"
+    )
+    table = Table(title=title)
+    for name in ("AP", "AP50", "AP75", "APmedium", "APlarge", "AR", "PCK@0.2"):
+        table.add_column(name, justify="right")
+    values = [figures[str(column.header)] for column in table.columns]
+    table.add_row(*("-" if value is None else f"{value:.3f}" for value in values))
+    out.console().print(table)
