@@ -164,8 +164,7 @@ class Libav final : public Source {
     // In microseconds. The interrupt callback is the real guard: libav restarts these for every
     // read.
     const std::string timeout = std::to_string(static_cast<long long>(options_.timeout_ms) * 1000);
-    options->set("fflags", "nobuffer");
-    options->set("analyzeduration", "2000000");
+    options->set("analyzeduration", "2000000");  // what is read meanwhile is not lost
     if (rtsp) {
       options->set("rtsp_transport", "tcp");  // UDP loses packets without saying so
       options->set("allowed_media_types", "video");
@@ -317,6 +316,9 @@ class Libav final : public Source {
     }
     if (error == AVERROR_STREAM_NOT_FOUND) {
       return "has no video";
+    }
+    if (error == AVERROR(EIO) && !file_) {
+      return "the connection broke off";
     }
     if (error == AVERROR_INVALIDDATA && file_) {
       return "is damaged, cut off or no video (" + av_reason(error) + ")";

@@ -167,10 +167,15 @@ int VideoDecoder::convert(Image* image) {
   const int* const matrix = sws_getCoefficients(matrix_of(*frame_));
   sws_setColorspaceDetails(sws_.get(), matrix, full_range ? 1 : 0, matrix, 1, 0, 1 << 16, 1 << 16);
   image->resize(width, height);
+  // swscale's vector code writes past the end of the last row when its bytes are no multiple of 16
+  // (200 pixels: 600 bytes): it gets room, which is taken back without moving anything.
+  const std::size_t bytes = image->bytes.size();
+  image->bytes.resize(bytes + 128);
   std::uint8_t* const planes[4] = {image->bytes.data(), nullptr, nullptr, nullptr};
   const int strides[4] = {static_cast<int>(image->stride_bytes), 0, 0, 0};
   const int rows =
       sws_scale(sws_.get(), frame_->data, frame_->linesize, 0, height, planes, strides);
+  image->bytes.resize(bytes);
   return rows == height ? 0 : AVERROR_EXTERNAL;
 }
 
