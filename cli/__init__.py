@@ -132,7 +132,7 @@ def _application() -> Any:
     return typer.main.get_command(app)
 
 
-def run(arguments: Sequence[str], application: Callable[[], Any] = _application) -> int:
+def program(arguments: Sequence[str], application: Callable[[], Any] = _application) -> int:
     """The whole program but for sys.exit: returns the exit code, errors already on stderr."""
     try:
         result = application().main(
@@ -152,7 +152,7 @@ def run(arguments: Sequence[str], application: Callable[[], Any] = _application)
         if context is not None:
             out.note(f"try: {context.command_path} --help")
         return ExitCode.USAGE
-    except BrokenPipeError:  # our reader left: `posewire listen | head`
+    except (BrokenPipeError, SystemExit):  # our reader left (`… | head`); typer then exits
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the flush at interpreter exit
         return ExitCode.OK
     except Exception as error:  # ours to mend
@@ -172,4 +172,4 @@ def _trace() -> None:
 
 def main() -> None:
     """Entry point of the ``posewire`` program."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(program(sys.argv[1:]))

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from . import out
+from posewire.errors import ExitCode, PosewireError
 
 
 def command(
@@ -37,8 +40,22 @@ def command(
     posewire train train.toml -o runs/first --resume
     tensorboard --logdir runs
     """
-    from posewire.trainer.train import train
+    with trainer():
+        from posewire.trainer.train import train
 
-    folder = run or Path("runs") / config.stem
-    weights = train(config, folder, resume=resume, stop_after_steps=steps)
-    out.note(f"weights: {weights}")
+        train(config, run or Path("runs") / config.stem, resume=resume, stop_after_steps=steps)
+
+
+@contextlib.contextmanager
+def trainer() -> Iterator[None]:
+    """Says what is missing where the training packages are not installed."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's banner
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("posewire"):
+            raise
+        raise PosewireError(
+            f"training needs {error.name}, which is not installed: pip install 'posewire[train]'",
+            ExitCode.UNAVAILABLE,
+        ) from error
