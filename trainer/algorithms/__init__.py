@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of algorithms. A new one is a file here and a line below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from posewire.skeleton import Skeleton
+
+from ..algorithm import Algorithm
+from ..errors import TrainError
+from .paf import Paf
+
+ALGORITHMS: Mapping[str, Callable[[Skeleton, Mapping[str, Any]], Algorithm]] = {
+    "paf": Paf.from_options,
+}
+
+
+def make_algorithm(name: str, skeleton: Skeleton, options: Mapping[str, Any]) -> Algorithm:
+    """The algorithm of that name. Raises TrainError listing the known ones or naming the option."""
+    if name not in ALGORITHMS:
+        raise TrainError(
+            f"model.algorithm: unknown algorithm {name!r}; known are {', '.join(ALGORITHMS)}"
+        )
+    return ALGORITHMS[name](skeleton, options)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches for training: a pure function of (seed, index), prepared ahead by worker threads.
+
+Sample i of a run is drawn with its own generator seeded by (seed, i), so the order of the workers
+does not matter and a resumed run continues with exactly the samples it would have seen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewire.skeleton import Skeleton
+
+from ..config import Config
+from .augment import Sample, make_sample
+from .coco import Floats, Picture, load_dataset
+from .teacher import Teacher
+
+MASK_STRIDE = 8
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``images`` float32 [B, H, W, 3], RGB 0..255; ``labels`` as algorithm.py describes them."""
+
+    images: Floats
+    labels: dict[str, Floats]
+
+
+class Loader:
+    """Mixes the configuration's data sets by weight and augments them."""
+
+    def __init__(self, config: Config, folder: Path, skeleton: Skeleton) -> None:
+        """Reads all annotations. ``folder`` is the configuration's. Raises TrainError."""
+        self.config = config
+        self.skeleton = skeleton
+        self.datasets = [load_dataset(entry, folder, skeleton) for entry in config.dataset]
+        weights = np.array([entry.weight for entry in config.dataset])
+        self._cumulative = np.cumsum(weights / weights.sum())
+        self.teacher = None if config.teacher is None else Teacher(config.teacher, folder, skeleton)
+        self._teacher_lock = threading.Lock()
+
+    @property
+    def pictures(self) -> int:
+        """How many different pictures there are."""
+        return sum(len(dataset) for dataset in self.datasets)
+
+    def draw(self, rng: np.random.Generator) -> Picture:
+        """A picture of a data set chosen by weight."""
+        chosen = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
+        dataset = self.datasets[min(chosen, len(self.datasets) - 1)]
+        return dataset[rng.integers(len(dataset))]
+
+    def sample(self, index: int) -> Sample:
+        """Training sample ``index``."""
+        rng = np.random.default_rng((self.config.seed, index))
+        size = (self.config.input.width, self.config.input.height)
+        return make_sample(rng, self.draw, self.skeleton, size, MASK_STRIDE, self.config.augment)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step (from 0)."""
+        size = self.config.training.batch
+        samples = [self.sample(step * size + i) for i in range(size)]
+        images = np.stack([sample.image for sample in samples])
+        labels = pack(samples, self.config.augment.max_people, self.skeleton.count)
+        if self.teacher is not None:
+            with self._teacher_lock:
+                labels |= self.teacher(images)
+        return Batch(images.astype(np.float32), labels)
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """The batches of steps ``first`` to ``last`` - 1, in order, prepared ahead.
+
+        An error in a worker is raised here, at its batch. Closing the iterator stops the workers.
+        """
+        if self.teacher is not None:
+            self.teacher.open()
+        pool = ThreadPoolExecutor(self.config.training.workers, thread_name_prefix="loader")
+        waiting: deque[Future[Batch]] = deque()
+        coming = iter(range(first, last))
+        try:
+            for step in coming:
+                waiting.append(pool.submit(self.batch, step))
+                if len(waiting) >= self.config.training.prefetch:
+                    break
+            while waiting:
+                batch = waiting.popleft().result()
+                for step in coming:
+                    waiting.append(pool.submit(self.batch, step))
+                    break
+                yield batch
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def pack(samples: list[Sample], most: int, count: int) -> dict[str, Floats]:
+    """Labels of several samples, people padded to a multiple of 4 (at most ``most``).
+
+    A few sizes rather than the largest one: the targets cost time in proportion, and each size
+    compiles the step once.
+    """
+    largest = max(len(sample.boxes) for sample in samples)
+    people = min(most, max(4, -(-largest // 4) * 4))
+    keypoints: NDArray[np.float32] = np.zeros((len(samples), people, count, 3), np.float32)
+    boxes: NDArray[np.float32] = np.zeros((len(samples), people, 4), np.float32)
+    boxes[..., 2:] = -1.0
+    for i, sample in enumerate(samples):
+        keypoints[i, : len(sample.boxes)] = sample.keypoints
+        boxes[i, : len(sample.boxes)] = sample.boxes
+    return {
+        "keypoints": keypoints,
+        "boxes": boxes,
+        "mask": np.stack([sample.mask for sample in samples]),
+    }
