@@ -18,13 +18,13 @@ A verb that comes later is absent from the table, not stubbed.
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -90,7 +90,7 @@ _EPILOG = (
 
 def _flowing(docstring: str) -> str:
     """A docstring as help: paragraphs without the source's line breaks, but for ``\\b`` ones."""
-    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    paragraphs = cleandoc(docstring).split("\n\n")
     return "\n\n".join(
         text if text.startswith("\b") else " ".join(text.split("\n")) for text in paragraphs
     )
