@@ -3,9 +3,9 @@
 
     /usr/bin/python3 rtsp_server.py CLIP.mp4
 
-``/cam`` is an endless moving picture in MJPEG, ``/clip`` the H.264 of CLIP.mp4, once for each client. Prints
-"port <n>" when it listens; ends when its standard input is closed. Exit code 77, with the reason on
-stderr: something is not installed here (gir1.2-gst-rtsp-server-1.0, python3-gi).
+``/cam`` is an endless moving picture in MJPEG, ``/clip`` the H.264 of CLIP.mp4, once for each
+client. Prints "port <n>" when it listens; ends when its standard input is closed. Exit code 77,
+with the reason on stderr: something is not installed here (gir1.2-gst-rtsp-server-1.0, python3-gi).
 """
 
 import sys
@@ -21,11 +21,22 @@ except (ImportError, ValueError) as error:
     sys.exit(77)
 
 CAM = (
-    "( videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=320,height=240,framerate=25/1"
+    "( videotestsrc is-live=true pattern=ball"
+    " ! video/x-raw,format=I420,width=320,height=240,framerate=25/1"
     " ! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
 )
-CLIP = '( filesrc location="{}" ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1 )'
-ELEMENTS = ("videotestsrc", "jpegenc", "rtpjpegpay", "filesrc", "qtdemux", "h264parse", "rtph264pay")
+CLIP = (
+    '( filesrc location="{}" ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1 )'
+)
+ELEMENTS = (
+    "filesrc",
+    "h264parse",
+    "jpegenc",
+    "qtdemux",
+    "rtph264pay",
+    "rtpjpegpay",
+    "videotestsrc",
+)
 
 
 def main(clip: str) -> int:
