@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One small untrained network, exported once for all tests here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONFIG = """
+name = "tiny"
+skeleton = "coco17"
+
+[input]
+width = 128
+height = 96
+
+[model]
+backbone = "mobilenetv2"
+alpha = 0.35
+
+[model.algorithm_options]
+width = 32
+
+[training]
+
+[training.schedule]
+steps = 1
+
+[[dataset]]
+name = "nothing"
+annotations = "none.json"
+images = "none"
+"""
+WIDTH, HEIGHT = 128, 96
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory as the trainer leaves it: configuration and averaged weights."""
+    keras = pytest.importorskip("keras")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("exporting is TensorFlow's; this session runs another backend")
+    from posewire.trainer.config import parse_config
+    from posewire.trainer.model import build_network
+
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
+    keras.utils.set_random_seed(7)
+    network = build_network(parse_config(CONFIG, "config.toml"), folder)
+    # Untrained heads are all but zero: larger weights make differences visible.
+    for layer in network.keras.layers:
+        if layer.name in ("stage1_heatmaps", "stage1_pafs"):
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel * 100, bias])
+    network.keras.save_weights(str(folder / "network.weights.h5"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(bundle directory, network, lines that were said)."""
+    from posewire.trainer.checkpoint import load_run
+    from posewire.trainer.export import Plan, export_network
+
+    _, network = load_run(run_folder)
+    plan = Plan(
+        "tiny",
+        "0.0.1",
+        WIDTH,
+        HEIGHT,
+        calibration_pictures=4,
+        parity_pictures=2,
+        selftest_pictures=2,
+    )
+    out = tmp_path_factory.mktemp("export") / "bundle"
+    said: list[str] = []
+    export_network(network, out, plan, say=said.append)
+    return out, network, said
