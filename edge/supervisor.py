@@ -42,7 +42,7 @@ class Watch:
     stopped: Event | None = None
     stats: dict[str, Any] = field(default_factory=dict)
     frame_s: float = field(default_factory=time.monotonic)  # when a frame was last finished
-    idle_s: float = field(default_factory=time.monotonic)  # when nothing was waiting last
+    waiting_s: float | None = None  # since when frames wait inside; None: none did, last we heard
 
     def note(self, event: Event) -> None:
         now = time.monotonic()
@@ -50,19 +50,19 @@ class Watch:
             self.frame_s = now
         elif event.kind == "ready":
             self.ready = True
-            self.frame_s = self.idle_s = now
+            self.frame_s = now
         elif event.kind == "stopped":
             self.stopped = event
         elif event.kind == "stats":
             self.stats = dict(event.values)
             cameras = event.values["cameras"]
             waiting = sum(row["captured"] - row["published"] - row["dropped"] for row in cameras)
-            if waiting <= 0:
-                self.idle_s = now
+            self.waiting_s = (self.waiting_s or now) if waiting > 0 else None
 
     def stuck_s(self) -> float:
         """How long frames have been waiting inside and none has come out."""
-        return time.monotonic() - max(self.frame_s, self.idle_s)
+        since_s = self.waiting_s
+        return 0.0 if since_s is None else time.monotonic() - max(self.frame_s, since_s)
 
 
 class Supervisor:

@@ -66,7 +66,7 @@ def test_every_verb_of_the_table_explains_itself_with_examples(verb: str) -> Non
     assert f"posewire {verb}" in inspect.getdoc(command).split("\b", 1)[1]
     for name in inspect.signature(command).parameters:
         option = inspect.get_annotations(command, eval_str=True)[name].__metadata__[0]
-        assert option.help, f"{verb}: {name} has no help"
+        assert option.help or option.metavar, f"{verb}: {name} has no help"
     assert cli.load(verb).name == verb
 
 
