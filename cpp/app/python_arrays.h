@@ -16,8 +16,9 @@
 namespace posewire {
 
 using FloatArray = nanobind::ndarray<nanobind::numpy, float>;
-using Picture = nanobind::ndarray<const std::uint8_t, nanobind::shape<-1, -1, 3>,
-                                  nanobind::c_contig, nanobind::device::cpu>;
+// Taken as it is, whatever its strides: nanobind would convert other types silently (noconvert).
+using Picture =
+    nanobind::ndarray<const std::uint8_t, nanobind::shape<-1, -1, 3>, nanobind::device::cpu>;
 
 // A new numpy array, uninitialised, and its values.
 template <typename T>
@@ -52,11 +53,23 @@ inline nanobind::tuple arrays_of(const Poses& poses, int keypoints_per_person) {
   return nanobind::make_tuple(scores, keypoints);
 }
 
-// The engine's Image owns its memory; one copy of the picture, made without the GIL.
-inline void copy_picture(const std::uint8_t* data, int width, int height, Image* image) {
-  image->resize(width, height);
-  std::copy(data, data + image->stride_bytes * static_cast<std::size_t>(height),
-            image->bytes.begin());
+// The engine's Image owns its memory: one copy of the picture, whatever its strides.
+inline void copy_picture(const Picture& picture, Image* image) {
+  image->resize(static_cast<int>(picture.shape(1)), static_cast<int>(picture.shape(0)));
+  const bool dense_rows = picture.stride(2) == 1 && picture.stride(1) == 3;
+  for (int y = 0; y < image->height; ++y) {
+    const std::uint8_t* from = picture.data() + y * picture.stride(0);
+    std::uint8_t* to = image->row(y);
+    if (dense_rows) {
+      std::copy(from, from + image->stride_bytes, to);
+      continue;
+    }
+    for (int x = 0; x < image->width; ++x, from += picture.stride(1)) {
+      for (int c = 0; c < 3; ++c) {
+        *to++ = from[c * picture.stride(2)];
+      }
+    }
+  }
 }
 
 }  // namespace posewire

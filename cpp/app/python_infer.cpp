@@ -28,8 +28,7 @@ Image image_of(const Picture& picture) {
   }
   Image image;
   const nb::gil_scoped_release release;
-  copy_picture(picture.data(), static_cast<int>(picture.shape(1)),
-               static_cast<int>(picture.shape(0)), &image);
+  copy_picture(picture, &image);
   return image;
 }
 
@@ -180,15 +179,15 @@ void bind_infer(nb::module_& module) {
           [](const Letterbox& box, const Points& points) {
             return mapped(points, box, &Letterbox::to_frame);
           },
-          nb::arg("points"), "Network pixels [N, 2] -> frame pixels [N, 2], float32.")
+          nb::arg("points").noconvert(), "Network pixels [N, 2] -> frame pixels [N, 2], float32.")
       .def(
           "to_network",
           [](const Letterbox& box, const Points& points) {
             return mapped(points, box, &Letterbox::to_network);
           },
-          nb::arg("points"), "Frame pixels [N, 2] -> network pixels [N, 2], float32.");
+          nb::arg("points").noconvert(), "Frame pixels [N, 2] -> network pixels [N, 2], float32.");
   module.def(
-      "letterbox", &letterboxed, nb::arg("image"), nb::arg("width"), nb::arg("height"),
+      "letterbox", &letterboxed, nb::arg("image").noconvert(), nb::arg("width"), nb::arg("height"),
       "uint8 [H, W, 3] -> (uint8 [height, width, 3], Letterbox); keeps the channels' order.");
 
   nb::class_<PythonEstimator>(
@@ -196,11 +195,11 @@ void bind_infer(nb::module_& module) {
       "A compiled bundle, opened: pictures in, poses out. Any thread may call it.")
       .def(nb::init<const std::string&, int, int>(), nb::arg("bundle_dir"), nb::arg("requests") = 0,
            nb::arg("threads") = 0)
-      .def("estimate", &PythonEstimator::estimate, nb::arg("image"),
+      .def("estimate", &PythonEstimator::estimate, nb::arg("image").noconvert(),
            "BGR uint8 [H, W, 3] -> (scores [N], keypoints [N, K, 3]), float32, frame pixels.")
       .def("estimate_files", &PythonEstimator::estimate_files, nb::arg("paths"),
            "The same for picture files (EXIF applied), several at once, in order.")
-      .def("network", &PythonEstimator::network, nb::arg("image"),
+      .def("network", &PythonEstimator::network, nb::arg("image").noconvert(),
            "The network's raw outputs by name, float32 [C, H, W].")
       .def_prop_ro("requests", &PythonEstimator::requests)
       .def_prop_ro("manifest_json", &PythonEstimator::manifest_json);
