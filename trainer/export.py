@@ -170,6 +170,7 @@ def export_network(
 def _convert_elsewhere(run: Path, plan: Plan) -> bytes:
     """The float graph, made by TensorFlow whatever backend this process has."""
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment["PYTHONSAFEPATH"] = "1"  # a checkout in the working directory shadows the package
     with tempfile.TemporaryDirectory(prefix="posewire-convert-") as folder:
         out = Path(folder) / "float.onnx"
         command = [sys.executable, "-m", export_onnx.__name__, str(run)]

@@ -128,6 +128,7 @@ def _converted(graph_def: Any, names: Sequence[str]) -> onnx.ModelProto:
         inputs_as_nchw=[f"{INPUT}:0"],
         outputs_as_nchw=tensors,
     )
+    assert isinstance(model, onnx.ModelProto)
     return model
 
 
@@ -173,7 +174,7 @@ def _wrapped(model: onnx.ModelProto, width: int, height: int) -> onnx.ModelProto
         ),
     ]
     nodes = [*front, *model.graph.node]
-    shape = ["batch", height, width, 3]
+    shape: list[str | int | None] = ["batch", height, width, 3]
     image = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, shape)
     graph = helper.make_graph(
         nodes, "posewire", [image], list(model.graph.output), list(model.graph.initializer)
@@ -191,7 +192,7 @@ def _set_outputs(
     model: onnx.ModelProto, outputs: Sequence[OutputSpec], width: int, height: int
 ) -> None:
     """Gives the outputs their shapes, in the algorithm's order."""
-    shapes = {
+    shapes: dict[str, list[str | int | None]] = {
         spec.name: ["batch", spec.channels, height // spec.stride, width // spec.stride]
         for spec in outputs
     }
