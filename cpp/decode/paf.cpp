@@ -9,7 +9,7 @@
 //
 // Parameters (manifest "decode"; every one optional):
 //   background        bool   whether heatmaps' last channel is the background; from its count
-//   score_threshold   0.1    lowest heatmap value of a keypoint
+//   score_threshold   0.05   lowest heatmap value of a keypoint
 //   limb_threshold    0.05   lowest field component along the limb that counts as a hit
 //   limb_ratio        0.8    share of samples that must be hits
 //   samples           10     along a limb, both ends included
@@ -54,6 +54,11 @@ struct Candidate {
   std::int16_t a, b;
 };
 
+struct Ranked {
+  float score;
+  int group;
+};
+
 class PafScratch : public Decoder::Scratch {
  public:
   PafScratch(int keypoints, int limbs, int height, int width, int max_peaks)
@@ -76,6 +81,7 @@ class PafScratch : public Decoder::Scratch {
     used_a.resize(row);
     used_b.resize(row);
     connections.reserve(static_cast<std::size_t>(limbs * max_peaks));
+    ranking.reserve(static_cast<std::size_t>(keypoints * max_peaks));
   }
 
   std::vector<float> heatmaps, fields;  // only for outputs that are not float32 NCHW
@@ -90,6 +96,7 @@ class PafScratch : public Decoder::Scratch {
   std::vector<std::uint8_t> used_a, used_b;
   std::vector<Connection> connections;
   Assembly assembly;
+  std::vector<Ranked> ranking;
 };
 
 class Paf : public Decoder {
@@ -107,7 +114,7 @@ class Paf : public Decoder {
   int probe_pairs(const FieldView& field, const Peaks& a, const Peaks& b, PafScratch* s) const;
   void score_pairs(int pairs, PafScratch* s) const;
   void connect(std::size_t limb, const MapView& pafs, PafScratch* s) const;
-  void report(const PafScratch& s, Poses* poses) const;
+  void report(PafScratch* s, Poses* poses) const;
 
   const Kernels& kernels_;
   Settings settings_{};
@@ -152,7 +159,7 @@ Paf::Paf(const Manifest& manifest, const Kernels& kernels)
   const OutputSpec& pafs = manifest.outputs[pafs_at_];
   Params params(manifest.decode);
   const bool background = params.boolean("background").value_or(heatmaps.channels > keypoints_);
-  settings_.score_threshold = params.number("score_threshold", 0.1F, 1e-6F, 1.0F);
+  settings_.score_threshold = params.number("score_threshold", 0.05F, 1e-6F, 1.0F);
   settings_.limb_threshold = params.number("limb_threshold", 0.05F, 0.0F, 1.0F);
   settings_.limb_ratio = params.number("limb_ratio", 0.8F, 0.0F, 1.0F);
   settings_.length_prior = params.number("length_prior", 0.5F, 0.01F, 100.0F);
@@ -291,30 +298,40 @@ void Paf::connect(std::size_t limb, const MapView& pafs, PafScratch* s) const {
   }
 }
 
-void Paf::report(const PafScratch& s, Poses* poses) const {
+// People with enough keypoints and score, best first.
+void Paf::report(PafScratch* s, Poses* poses) const {
   const float scale = static_cast<float>(stride_);
   const float shift = 0.5F * (scale - 1.0F);
-  const std::vector<int>& starts = s.assembly.starts();
-  for (int g = 0; g < s.assembly.groups(); ++g) {
-    const auto group = static_cast<std::size_t>(g);
-    const int* node = s.assembly.nodes().data() + starts[group];
-    const int* end = s.assembly.nodes().data() + starts[group + 1];
+  const auto peaks_of = [this, s](int node) -> const Peaks& {
+    return s->peaks[static_cast<std::size_t>(node / settings_.max_peaks)];
+  };
+  const auto index_of = [this](int node) {
+    return static_cast<std::size_t>(node % settings_.max_peaks);
+  };
+  const int* nodes = s->assembly.nodes().data();
+  const int* starts = s->assembly.starts().data();
+  s->ranking.clear();
+  for (int g = 0; g < s->assembly.groups(); ++g) {
     float total = 0.0F;
-    for (const int* n = node; n < end; ++n) {
-      total += s.peaks[static_cast<std::size_t>(*n / settings_.max_peaks)]
-                   .score[static_cast<std::size_t>(*n % settings_.max_peaks)];
+    for (int n = starts[g]; n < starts[g + 1]; ++n) {
+      total += peaks_of(nodes[n]).score[index_of(nodes[n])];
     }
     const float score = total / static_cast<float>(keypoints_);
-    if (end - node < settings_.min_keypoints || score < settings_.person_threshold) {
-      continue;
+    if (starts[g + 1] - starts[g] >= settings_.min_keypoints &&
+        score >= settings_.person_threshold) {
+      s->ranking.push_back({score, g});
     }
-    Keypoint* person = poses->add(score);
-    for (; node < end; ++node) {
-      const int type = *node / settings_.max_peaks;
-      const auto index = static_cast<std::size_t>(*node % settings_.max_peaks);
-      const Peaks& peaks = s.peaks[static_cast<std::size_t>(type)];
-      person[type] = {peaks.x[index] * scale + shift, peaks.y[index] * scale + shift,
-                      peaks.score[index]};
+  }
+  std::sort(s->ranking.begin(), s->ranking.end(), [](const Ranked& left, const Ranked& right) {
+    return left.score != right.score ? left.score > right.score : left.group < right.group;
+  });
+  for (const Ranked& ranked : s->ranking) {
+    Keypoint* person = poses->add(ranked.score);
+    for (int n = starts[ranked.group]; n < starts[ranked.group + 1]; ++n) {
+      const Peaks& peaks = peaks_of(nodes[n]);
+      const std::size_t index = index_of(nodes[n]);
+      person[nodes[n] / settings_.max_peaks] = {peaks.x[index] * scale + shift,
+                                                peaks.y[index] * scale + shift, peaks.score[index]};
     }
   }
 }
@@ -335,7 +352,7 @@ void Paf::decode(const std::vector<MapView>& outputs, Scratch* scratch, Poses* p
     connect(limb, pafs, s);
   }
   s->assembly.run(&s->connections);
-  report(*s, poses);
+  report(s, poses);
 }
 
 }  // namespace

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decoders against their input: layouts, element types, instruction sets, threads, memory, hostile
+// values, golden files.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <thread>
+
+#include "allocations.h"
+#include "bundle/manifest.h"
+#include "decode/peaks.h"
+#include "decode/rows.h"
+#include "decode_checks.h"
+#include "scenes.h"
+
+namespace posewire::test {
+namespace {
+
+// ---- layouts and element types
+
+std::uint16_t half_of(float value) {  // rounds to nearest; normal range and zero are enough here
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  const std::uint32_t sign = bits >> 16 & 0x8000U;
+  const float magnitude = std::abs(value);
+  if (magnitude < 6.1e-5F) {
+    return static_cast<std::uint16_t>(sign |
+                                      static_cast<std::uint32_t>(std::lround(magnitude * 0x1p24F)));
+  }
+  return static_cast<std::uint16_t>(
+      sign | (((bits & 0x7FFFFFFFU) - 0x38000000U + 0x0FFFU + ((bits >> 13) & 1U)) >> 13));
+}
+
+// The same map in another layout and element type, with the memory that holds it.
+struct Stored {
+  std::vector<unsigned char> bytes;
+  MapView view;
+};
+
+Stored stored(const float* values, DType dtype, Layout layout, int channels, int height,
+              int width) {
+  Stored out;
+  const int cells = height * width;
+  out.bytes.resize(static_cast<std::size_t>(channels * cells) * bytes_of(dtype));
+  out.view = dense_map(out.bytes.data(), dtype, layout, channels, height, width);
+  if (dtype == DType::kInt8 || dtype == DType::kUint8) {
+    out.view.scale = 1.0F / 120.0F;
+    out.view.zero_point = dtype == DType::kInt8 ? -3 : 124;
+  }
+  for (int c = 0; c < channels; ++c) {
+    for (int i = 0; i < cells; ++i) {
+      const float value = values[c * cells + i];
+      const std::ptrdiff_t at = c * out.view.channel_stride + i / width * out.view.row_stride +
+                                i % width * out.view.column_stride;
+      unsigned char* to = out.bytes.data() + at * static_cast<std::ptrdiff_t>(bytes_of(dtype));
+      const long quantised =
+          std::lround(value / out.view.scale) + static_cast<long>(out.view.zero_point);
+      const std::uint16_t half = half_of(value);
+      const auto s8 = static_cast<std::int8_t>(std::clamp(quantised, -128L, 127L));
+      const auto u8 = static_cast<std::uint8_t>(std::clamp(quantised, 0L, 255L));
+      switch (dtype) {
+        case DType::kFloat32:
+          std::memcpy(to, &value, 4);
+          break;
+        case DType::kFloat16:
+          std::memcpy(to, &half, 2);
+          break;
+        case DType::kInt8:
+          std::memcpy(to, &s8, 1);
+          break;
+        case DType::kUint8:
+          std::memcpy(to, &u8, 1);
+          break;
+      }
+    }
+  }
+  return out;
+}
+
+TEST(Paf, LayoutsAndElementTypes) {
+  const Skeleton body = skeleton_named("body18");
+  const int height = 32, width = 57;
+  const auto decoder = open_decoder(paf_manifest(body, height, width, 8, true));
+  const auto scratch = decoder->make_scratch();
+  Random random(21);
+  for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kInt8, DType::kUint8}) {
+    Agreement agreement;
+    for (int i = 0; i < 4; ++i) {
+      const Scene scene = draw_scene(body, height, width, 6, 18.0F, &random);
+      const Maps maps = render(body, scene, true);
+      Poses in_order[2];
+      for (const Layout layout : {Layout::kNCHW, Layout::kNHWC}) {
+        const Stored heat = stored(maps.heatmaps.data(), dtype, layout, 19, height, width);
+        const Stored fields = stored(maps.fields.data(), dtype, layout, 38, height, width);
+        Poses& poses = in_order[layout == Layout::kNCHW ? 0 : 1];
+        decoder->decode({heat.view, fields.view}, scratch.get(), &poses);
+      }
+      EXPECT_TRUE(same(in_order[0], in_order[1])) << name_of(dtype);
+      agreement.add(scene, in_order[0], 8);
+    }
+    EXPECT_GE(agreement.recall(), 0.98) << name_of(dtype);
+    EXPECT_GE(agreement.precision(), 0.98) << name_of(dtype);
+    EXPECT_LE(agreement.mean_error(), dtype <= DType::kInt8 ? 0.05 : 0.03) << name_of(dtype);
+  }
+}
+
+TEST(Planes, EveryHalfValue) {
+  std::vector<std::uint16_t> halves(65536);
+  for (std::size_t i = 0; i < halves.size(); ++i) {
+    halves[i] = static_cast<std::uint16_t>(i);
+  }
+  for (const Kernels* kernels : available_kernels()) {
+    std::vector<float> values(halves.size());
+    kernels->from_float16(halves.data(), 1, 65536, values.data());
+    for (std::size_t i = 0; i < halves.size(); ++i) {
+      const int exponent = static_cast<int>(i >> 10 & 31U), mantissa = static_cast<int>(i & 1023U);
+      const double sign = i >= 0x8000U ? -1.0 : 1.0;
+      if (exponent == 31) {
+        ASSERT_EQ(std::isnan(values[i]), mantissa != 0) << i;
+        ASSERT_EQ(std::isinf(values[i]), mantissa == 0) << i;
+      } else {
+        const double value =
+            exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+        ASSERT_EQ(static_cast<double>(values[i]), sign * value) << kernels->name << " " << i;
+      }
+    }
+  }
+}
+
+// ---- every instruction set, every thread, no allocation
+
+TEST(Paf, EveryInstructionSetGivesTheSamePoses) {
+  const Skeleton body = skeleton_named("body18");
+  const Manifest manifest = paf_manifest(body, 46, 54, 8, true);
+  Random random(31);
+  for (int people = 0; people < 20; people += 3) {
+    const Scene scene = draw_scene(body, 46, 54, people, 16.0F, &random);
+    const Maps maps = render(body, scene, true, 0.05F, 0.1F, &random);
+    std::vector<Poses> all;
+    for (const Kernels* kernels : available_kernels()) {
+      const auto decoder = open_paf(manifest, *kernels);
+      const auto scratch = decoder->make_scratch();
+      decoder->decode(views_of(maps, 46, 54), scratch.get(), &all.emplace_back());
+      EXPECT_TRUE(same(all.front(), all.back())) << kernels->name;
+    }
+  }
+}
+
+TEST(Paf, OneDecoderServesManyThreads) {
+  const Skeleton body = skeleton_named("body18");
+  const auto decoder = open_decoder(paf_manifest(body, 46, 54, 8, true));
+  Random random(41);
+  std::vector<Maps> maps;
+  std::vector<Poses> expected(6);
+  const auto scratch = decoder->make_scratch();
+  for (int i = 0; i < 6; ++i) {
+    maps.push_back(render(body, draw_scene(body, 46, 54, 2 * i, 20.0F, &random), true));
+    decoder->decode(views_of(maps.back(), 46, 54), scratch.get(),
+                    &expected[static_cast<std::size_t>(i)]);
+  }
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (std::size_t t = 0; t < 3; ++t) {
+    threads.emplace_back([&, t] {
+      const auto own = decoder->make_scratch();
+      Poses poses;
+      for (std::size_t i = 0; i < 60; ++i) {
+        const std::size_t n = (i + t) % 6;
+        decoder->decode(views_of(maps[n], 46, 54), own.get(), &poses);
+        wrong += same(poses, expected[n]) ? 0 : 1;
+      }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST(Paf, NoAllocationPerFrame) {
+  const Skeleton body = skeleton_named("body18");
+  const auto decoder = open_decoder(paf_manifest(body, 46, 54, 8, true));
+  const auto scratch = decoder->make_scratch();
+  Random random(51);
+  for (const Layout layout : {Layout::kNCHW, Layout::kNHWC}) {
+    std::vector<Stored> kept;
+    std::vector<std::vector<MapView>> frames;
+    for (const int people : {30, 0, 10, 1, 20}) {
+      const Maps maps =
+          render(body, draw_scene(body, 46, 54, people, 13.0F, &random), true, 0.1F, 0.1F, &random);
+      kept.push_back(stored(maps.heatmaps.data(), DType::kFloat16, layout, 19, 46, 54));
+      kept.push_back(stored(maps.fields.data(), DType::kFloat16, layout, 38, 46, 54));
+      frames.push_back({kept[kept.size() - 2].view, kept.back().view});
+    }
+    Poses poses;
+    decoder->decode(frames[0], scratch.get(), &poses);  // the fullest first: everything grows
+    int people = 0;
+    const long before = allocations();
+    for (int i = 0; i < 20; ++i) {
+      decoder->decode(frames[static_cast<std::size_t>(i) % frames.size()], scratch.get(), &poses);
+      people += poses.size();
+    }
+    EXPECT_EQ(allocations(), before);
+    EXPECT_GT(people, 100);
+  }
+}
+
+// ---- hostile values
+
+TEST(Paf, SurvivesAnyValues) {
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  constexpr float kTiny = std::numeric_limits<float>::denorm_min();
+  constexpr float kHuge = std::numeric_limits<float>::max();
+  const Skeleton body = skeleton_named("coco17");
+  const int height = 30, width = 41;
+  Random random(61);
+  const Maps good = render(body, draw_scene(body, height, width, 4, 16.0F, &random), true);
+  for (const Kernels* kernels : available_kernels()) {
+    const auto decoder = open_paf(paf_manifest(body, height, width, 8, true), *kernels);
+    const auto scratch = decoder->make_scratch();
+    const auto survive = [&](const Maps& maps) {
+      Poses poses;
+      decoder->decode(views_of(maps, height, width), scratch.get(), &poses);
+      expect_sane(poses, height, width, 8);
+      return poses.size();
+    };
+    for (const float value : {kNaN, kInf, -kInf, kTiny, kHuge, -kHuge, 0.0F, 1.0F, -1.0F, 0.5F}) {
+      Maps maps = good;
+      std::fill(maps.heatmaps.begin(), maps.heatmaps.end(), value);
+      survive(maps);
+      std::fill(maps.fields.begin(), maps.fields.end(), value);
+      survive(maps);
+      maps.heatmaps = good.heatmaps;
+      survive(maps);
+      maps = good;  // sprinkled
+      for (std::size_t i = 0; i < maps.heatmaps.size(); i += 7) {
+        maps.heatmaps[i] = value;
+      }
+      for (std::size_t i = 0; i < maps.fields.size(); i += 5) {
+        maps.fields[i] = value;
+      }
+      survive(maps);
+    }
+    Maps zero = good;
+    std::fill(zero.heatmaps.begin(), zero.heatmaps.end(), 0.0F);
+    EXPECT_EQ(survive(zero), 0);
+    Maps chess = good;  // a peak in every fourth cell
+    for (std::size_t i = 0; i < chess.heatmaps.size(); ++i) {
+      const std::size_t cell = i % static_cast<std::size_t>(height * width);
+      chess.heatmaps[i] = cell / 41 % 2 == 0 && cell % 41 % 2 == 0 ? 0.9F : 0.0F;
+    }
+    std::fill(chess.fields.begin(), chess.fields.end(), 1.0F);
+    survive(chess);
+    EXPECT_GT(survive(good), 0);  // nothing of all that is left behind
+  }
+}
+
+TEST(Peaks, APlateauIsOnePeakAndTheHighestAreKept) {
+  const int height = 13, width = 21;
+  std::vector<float> map(static_cast<std::size_t>(height * width), 1.0F);
+  const MapView view = dense_map(map.data(), DType::kFloat32, Layout::kNCHW, 1, height, width);
+  PeakScratch scratch(height, width, 4);
+  Peaks peaks(4);
+  find_peaks(view, 0, 0.1F, 4, best_kernels(), &scratch, &peaks);
+  EXPECT_EQ(peaks.count, 1);
+  for (int i = 0; i < height * width; ++i) {
+    const int x = i % width, y = i / width;
+    map[static_cast<std::size_t>(i)] =
+        x % 2 == 1 && y % 2 == 1 ? 0.3F + 0.001F * static_cast<float>(i) : 0.0F;
+  }
+  find_peaks(view, 0, 0.1F, 4, best_kernels(), &scratch, &peaks);
+  ASSERT_EQ(peaks.count, 4);
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_FLOAT_EQ(peaks.y[i], 11.0F);
+    EXPECT_FLOAT_EQ(peaks.x[i], static_cast<float>(13 + 2 * i));
+  }
+}
+
+// ---- golden files, made by tests/decode/reference_paf.py
+
+class Golden : public ::testing::TestWithParam<const char*> {};
+
+std::string text_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  EXPECT_TRUE(file) << path;
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+// Tolerance: 0.01 network pixel and 1e-4 of score, what float32 and our logarithm leave open.
+TEST_P(Golden, AgreesWithTheReference) {
+  const std::string path = std::string(POSEWIRE_GOLDEN) + "/paf/" + GetParam();
+  const nlohmann::json golden = nlohmann::json::parse(text_of(path + ".json"));
+  const Manifest manifest = parse_manifest(golden.at("manifest").dump(), path, true);
+  const int height = golden["frame"]["height"], width = golden["frame"]["width"];
+  std::vector<std::string> bytes;
+  for (const OutputSpec& output : manifest.outputs) {
+    bytes.push_back(text_of(path + "." + output.name + ".bin"));
+    ASSERT_EQ(bytes.back().size(), static_cast<std::size_t>(output.channels * height * width) * 4);
+  }
+  std::vector<MapView> views;
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    const OutputSpec& output = manifest.outputs[i];
+    views.push_back(
+        dense_map(bytes[i].data(), DType::kFloat32, output.layout, output.channels, height, width));
+  }
+  for (const Kernels* kernels : available_kernels()) {
+    const auto decoder = open_paf(manifest, *kernels);
+    const auto scratch = decoder->make_scratch();
+    Poses poses;
+    decoder->decode(views, scratch.get(), &poses);
+    const nlohmann::json& people = golden["people"];
+    ASSERT_EQ(poses.size(), static_cast<int>(people.size())) << kernels->name;
+    for (int p = 0; p < poses.size(); ++p) {  // both list the best first
+      const nlohmann::json& person = people[static_cast<std::size_t>(p)];
+      EXPECT_NEAR(poses.score(p), person["score"].get<float>(), 1e-4F);
+      for (std::size_t k = 0; k < manifest.skeleton.keypoints.size(); ++k) {
+        const Keypoint& point = poses.keypoints_of(p)[k];
+        EXPECT_NEAR(point.x, person["kp"][k][0].get<float>(), 0.01F) << kernels->name << " " << k;
+        EXPECT_NEAR(point.y, person["kp"][k][1].get<float>(), 0.01F) << kernels->name << " " << k;
+        EXPECT_NEAR(point.score, person["kp"][k][2].get<float>(), 1e-4F);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Paf, Golden,
+                         ::testing::Values("body18-three", "body18-nhwc", "coco17-three",
+                                           "coco17-no-hip", "coco17-empty"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace posewire::test
