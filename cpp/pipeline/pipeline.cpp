@@ -12,6 +12,7 @@
 #include "flow/batcher.h"
 #include "flow/graph.h"
 #include "infer/runtime.h"
+#include "io/source.h"
 #include "pipeline/inference_stages.h"
 #include "pipeline/sink_stage.h"
 #include "pipeline/source_stage.h"
@@ -30,6 +31,17 @@ std::size_t lane_capacity(bool drops, int max_batch) {
   const auto batch = static_cast<std::size_t>(max_batch);
   return drops ? std::max<std::size_t>(2, std::min<std::size_t>(batch, 4))
                : std::clamp<std::size_t>(batch + 1, 3, 16);
+}
+
+SourceOptions options_of(const SourceConfig& config) {
+  SourceOptions options;
+  options.camera = config.camera;
+  options.uri = config.uri;
+  options.loop = config.loop;
+  options.fps = config.fps;
+  options.realtime = config.realtime;
+  options.timeout_ms = config.timeout_ms;
+  return options;
 }
 
 std::int64_t now_ns() {
@@ -135,7 +147,8 @@ void Pipeline::open(Running* running) {
     for (std::size_t i = 0; i < config_.sources.size(); ++i) {
       running->cameras.emplace_back();
       running->cameras.back().source = std::make_unique<SourceStage>(
-          config_.sources[i], static_cast<int>(i), config_.retry, events_, &running->verdict);
+          config_.sources[i].camera, static_cast<int>(i),
+          make_source(options_of(config_.sources[i])), config_.retry, events_, &running->verdict);
     }
     running_ = running;
   }
@@ -333,9 +346,10 @@ void Pipeline::report(Running* running, bool whole_run) {
     const CameraCounts& counts = camera.source->counts();
     lanes.depth += lane.depth;
     lanes.dropped += lane.dropped;
-    event.cameras.push_back(
-        {camera.source->camera(), counts.captured, counts.published,
-         counts.captured - std::min(counts.captured.load(), lane.pushed) + lane.dropped});
+    const std::uint64_t captured = counts.captured, published = counts.published;
+    // In the end whatever was not published is lost, wherever that was.
+    event.cameras.push_back({camera.source->camera(), captured, published,
+                             whole_run ? captured - published : lane.dropped});
     row(camera.source->name(), camera.source->stats(), {});
   }
   row("preprocess", running->preprocess->stats(), lanes);

@@ -14,28 +14,17 @@ constexpr milliseconds kFirstBackOff{500};
 constexpr milliseconds kLastBackOff{5000};
 constexpr std::chrono::seconds kDamageInterval{5};
 
-SourceOptions options_of(const SourceConfig& config) {
-  SourceOptions options;
-  options.camera = config.camera;
-  options.uri = config.uri;
-  options.loop = config.loop;
-  options.fps = config.fps;
-  options.realtime = config.realtime;
-  options.timeout_ms = config.timeout_ms;
-  return options;
-}
-
 }  // namespace
 
-SourceStage::SourceStage(const SourceConfig& config, int camera, bool retry, Events* events,
-                         Verdict* verdict)
-    : Operator("source:" + config.camera),
-      config_(config),
-      index_(camera),
+SourceStage::SourceStage(std::string camera, int index, std::unique_ptr<Source> source, bool retry,
+                         Events* events, Verdict* verdict)
+    : Operator("source:" + camera),
+      camera_(std::move(camera)),
+      index_(index),
       retry_(retry),
       events_(events),
       verdict_(verdict),
-      source_(make_source(options_of(config))),
+      source_(std::move(source)),
       back_off_(kFirstBackOff) {}
 
 void SourceStage::open() {
@@ -47,7 +36,7 @@ void SourceStage::open() {
     if (!absent || !source_->live() || !retry_) {
       throw;
     }
-    offline(error.what());
+    absent_ = error.what();  // told after the engine is ready
   }
 }
 
@@ -66,6 +55,9 @@ void SourceStage::stop() noexcept {
 }
 
 Status SourceStage::run() {
+  if (!opened_) {
+    offline(absent_);
+  }
   for (;;) {
     if (opened_) {
       if (read() == Next::kDone) {
@@ -125,8 +117,7 @@ SourceStage::Next SourceStage::read() {
       online_ = true;
       last_why_.clear();
       back_off_ = kFirstBackOff;
-      events_->source(
-          {config_.camera, SourceState::kOnline, frame->image.width, frame->image.height, ""});
+      events_->source({camera_, SourceState::kOnline, frame->image.width, frame->image.height, ""});
     }
     report_damage(false);
     frame->camera = index_;
@@ -146,13 +137,12 @@ SourceStage::Next SourceStage::ended(const std::string& why, bool failed) {
   }
   if (failed) {
     const std::string reason = why.empty() ? "failed" : why;
-    events_->warning(config_.camera, reason);
+    events_->warning(camera_, reason);
     // A library that names its source already is not made to stammer.
-    verdict_->fail(Code::kSource, reason.find(config_.camera) == std::string::npos
-                                      ? config_.camera + ": " + reason
-                                      : reason);
+    verdict_->fail(Code::kSource,
+                   reason.find(camera_) == std::string::npos ? camera_ + ": " + reason : reason);
   }
-  end_event_ = {config_.camera, SourceState::kEnded, 0, 0, why};
+  end_event_ = {camera_, SourceState::kEnded, 0, 0, why};
   ended_.store(true, std::memory_order_release);
   return Next::kDone;
 }
@@ -165,7 +155,7 @@ void SourceStage::offline(const std::string& why) {
     }
   }
   if (online_ || why != last_why_) {
-    events_->source({config_.camera, SourceState::kOffline, 0, 0, why});
+    events_->source({camera_, SourceState::kOffline, 0, 0, why});
   }
   online_ = false;
   last_why_ = why;
@@ -179,7 +169,7 @@ void SourceStage::report_damage(bool now_or_never) {
   }
   const auto now = steady_clock::now();
   if (damaged > damaged_ && (now_or_never || now - damage_told_ > kDamageInterval)) {
-    events_->warning(config_.camera,
+    events_->warning(camera_,
                      std::to_string(damaged - damaged_) + " damaged pictures in the stream");
     damaged_ = damaged;
     damage_told_ = now;

@@ -13,7 +13,6 @@
 #include "flow/channel.h"
 #include "flow/operator.h"
 #include "io/source.h"
-#include "pipeline/config.h"
 #include "pipeline/events.h"
 #include "pipeline/work.h"
 
@@ -21,8 +20,9 @@ namespace posewire {
 
 class SourceStage final : public Operator {
  public:
-  // Throws Error(kConfig) for a URI that nobody knows. `camera`: the index of the source.
-  SourceStage(const SourceConfig& config, int camera, bool retry, Events* events, Verdict* verdict);
+  // `index`: of the camera in the engine's list. `retry`: a live source is reopened for ever.
+  SourceStage(std::string camera, int index, std::unique_ptr<Source> source, bool retry,
+              Events* events, Verdict* verdict);
 
   // Opens the source, before run(), in any one thread. Throws Error when the engine cannot start:
   // a finite source that is missing, a wrong URI. A camera that is absent is tried again in run().
@@ -35,7 +35,7 @@ class SourceStage final : public Operator {
   Status run() override;
   void stop() noexcept override;
 
-  const std::string& camera() const noexcept { return config_.camera; }
+  const std::string& camera() const noexcept { return camera_; }
   CameraCounts& counts() noexcept { return counts_; }
   // Any thread: what to tell when the last frame is published; null while the source goes on.
   const SourceEvent* end_event() const noexcept {
@@ -52,7 +52,7 @@ class SourceStage final : public Operator {
   void report_damage(bool now_or_never);
   bool wait_before_retry();  // false: stopped
 
-  const SourceConfig config_;
+  const std::string camera_;
   const int index_;
   const bool retry_;
   Events* const events_;
@@ -63,7 +63,7 @@ class SourceStage final : public Operator {
   CameraCounts counts_;
 
   bool opened_ = false, online_ = false;
-  std::string last_why_;
+  std::string absent_, last_why_;
   std::uint64_t damaged_ = 0;  // as told last
   std::chrono::steady_clock::time_point damage_told_{};
   std::chrono::milliseconds back_off_{0};

@@ -7,32 +7,14 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <random>
 #include <thread>
 #include <vector>
 
+#include "allocations.h"
 #include "flow/pool.h"
 #include "flow/stats.h"
-
-namespace {
-std::atomic<std::uint64_t> g_allocations{0};
-}
-
-// Counts every allocation of this test program.
-__attribute__((noinline)) void* operator new(std::size_t bytes) {
-  g_allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) {
-    return memory;
-  }
-  throw std::bad_alloc();
-}
-__attribute__((noinline)) void operator delete(void* memory) noexcept { std::free(memory); }
-__attribute__((noinline)) void operator delete(void* memory, std::size_t /*bytes*/) noexcept {
-  std::free(memory);
-}
 
 namespace posewire {
 namespace {
@@ -252,7 +234,7 @@ TEST(Channel, DoesNotAllocateAfterConstruction) {
   for (auto& item : items) {
     item = std::make_unique<int>(1);
   }
-  const std::uint64_t before = g_allocations;
+  const long before = test::allocations();
   std::unique_ptr<int> out;
   for (auto& item : items) {
     EXPECT_TRUE(channel.wait_push(std::move(item)));
@@ -260,7 +242,7 @@ TEST(Channel, DoesNotAllocateAfterConstruction) {
       EXPECT_TRUE(channel.try_pop(&out));
     }
   }
-  EXPECT_EQ(g_allocations, before);
+  EXPECT_EQ(test::allocations(), before);
 }
 
 TEST(Channel, GivesDroppedItemsBackToTheirPool) {
