@@ -105,7 +105,9 @@ def _show(
         task = bar.add_task("starting", total=frames_in(source), said="")
         subscriber = Subscriber(broker, aside / "poses.jsonl", bar, task)
         bar.console.print(
-            f"source {redacted(source)}\nbundle {bundle}\nbroker {broker}", highlight=False
+            f"source {redacted(source)}\nbundle {bundle}\nbroker {broker}",
+            highlight=False,
+            soft_wrap=True,
         )
         with subscriber, daemon(_config(folder, broker, bundle, precision, source, aside)) as child:
             logs = threading.Thread(target=_print_log, args=(child.stderr, bar.console))
@@ -199,7 +201,7 @@ class Subscriber:
             raise self._error
         lines, self._lines = self._lines, []
         if lines:
-            self._bar.console.print("\n".join(lines), highlight=False, markup=False)
+            self._bar.console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
             self._bar.update(
                 self._task, description="running", completed=self.messages, said=self._said
             )
@@ -344,7 +346,9 @@ path = {text["video"]}
 
 def _print_log(stream: IO[bytes], console: Any) -> None:
     for line in stream:
-        console.print(line.decode("utf-8", "replace").rstrip(), style="dim", markup=False)
+        console.print(
+            line.decode("utf-8", "replace").rstrip(), style="dim", markup=False, soft_wrap=True
+        )
 
 
 def _reference_bundle() -> Path:
