@@ -17,11 +17,13 @@ width = 128
 height = 96
 
 [model]
-backbone = "mobilenetv2"
-alpha = 0.35
+backbone = "mobilenetv1"
+alpha = 0.25
 
 [model.algorithm_options]
-width = 32
+width = 16
+initial_blocks = 1
+refinement_blocks = 1
 
 [training]
 

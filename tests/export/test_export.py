@@ -24,6 +24,7 @@ from posewire.trainer.errors import TrainError  # noqa: E402
 from posewire.trainer.quantise import QUANTISED_OPERATORS, stays_float  # noqa: E402
 
 WIDTH, HEIGHT = 128, 96
+pytestmark = pytest.mark.timeout(900)  # TensorFlow on a busy machine
 
 
 def graph(folder: Path, precision: str) -> Any:
@@ -99,7 +100,7 @@ def test_half_is_half_inside(exported: Any) -> None:
     model = graph(exported[0], "fp16")
     types = onnx.TensorProto
     kinds = Counter(tensor.data_type for tensor in model.graph.initializer)
-    assert kinds[types.FLOAT16] > 60
+    assert kinds[types.FLOAT16] > 30
     left = [
         t.name for t in model.graph.initializer if t.data_type == types.FLOAT and len(t.dims) > 1
     ]
@@ -126,7 +127,7 @@ def test_only_the_listed_operators_are_quantised(exported: Any, precision: str) 
         if node.op_type == "Conv" and dequantised(node.input[1])
     }
     assert quantised == convolutions - keep
-    assert len(quantised) > 60
+    assert len(quantised) > 20
     for node in model.graph.node:
         if node.name in keep and node.op_type != "Conv":
             assert not any(dequantised(tensor) for tensor in node.input)
@@ -178,7 +179,7 @@ def test_a_run_is_exported_with_its_provenance(
     from posewire.trainer.checkpoint import load_run
 
     facts = export._provenance(run_folder, load_run(run_folder)[0])
-    assert facts["backbone"] == "mobilenetv2"
+    assert facts["backbone"] == "mobilenetv1"
     assert facts["data"] == [{"name": "nothing", "weight": 1.0}]
     json.dumps(facts)
 

@@ -20,6 +20,7 @@ from posewire.bundle import read_manifest
 
 CHECK = Path(__file__).with_name("rtx_check.py")
 MODELS = Path(__file__).parents[2] / "models"
+pytestmark = pytest.mark.timeout(900)
 BUNDLES = sorted(path.parent for path in MODELS.glob("*/manifest.json"))
 
 
@@ -41,7 +42,7 @@ def built(python: str, folder: Path, precisions: tuple[str, ...]) -> dict[str, d
         if artifact.format == "onnx" and artifact.precision in precisions
     }
     command = [python, str(CHECK), str(manifest.input.width), str(manifest.input.height), *files]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(lines) == len(files), done.stderr[-400:]
     return {files[line["file"]]: line for line in lines}
