@@ -195,7 +195,9 @@ void draw_over(cv::Mat* picture, const Brush& brush, const Skeleton& skeleton) {
     const Keypoint& keypoint = brush.keypoints[k];
     if (present(keypoint) && keypoint.score >= kFaint) {
       dot(picture, keypoint, mix(brush.color, kWhite, 0.25), 1.15F * brush.thick);
-      dot(picture, keypoint, kWhite, 0.5F * brush.thick);
+      if (brush.thick > 1.5F) {  // small people would be all white
+        dot(picture, keypoint, kWhite, 0.5F * brush.thick);
+      }
     }
   }
 }

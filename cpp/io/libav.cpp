@@ -129,6 +129,7 @@ class Libav final : public Source {
       place_ = path;
       url = "file:" + path;  // a colon in the name would make it a protocol
     } else {
+      url = scheme_of(url) + ":" + rest_of(url);  // libav compares it as written
       place_ = redacted(url);
     }
     AVFormatContext* const context = avformat_alloc_context();
@@ -200,10 +201,10 @@ class Libav final : public Source {
   int feed() {
     for (;;) {
       const int error = av_read_frame(input_.get(), packet_.get());
-      if (error == AVERROR(EAGAIN)) {
-        continue;  // some demuxers say so between two parts; the interrupt callback bounds it
+      if (error == AVERROR(EAGAIN) && interrupted(this) == 0) {
+        continue;  // some demuxers say so between two parts
       }
-      if (error == AVERROR_EOF && !interrupted(this)) {
+      if (error == AVERROR_EOF && interrupted(this) == 0) {
         const int broken = input_->pb != nullptr ? input_->pb->error : 0;
         if (broken < 0 && broken != AVERROR_EOF) {
           return broken;  // the connection or the disk, not the end
@@ -213,7 +214,7 @@ class Libav final : public Source {
         return 0;
       }
       if (error < 0) {
-        return interrupted(this) ? AVERROR_EXIT : error;
+        return interrupted(this) != 0 ? AVERROR_EXIT : error;
       }
       if (packet_->stream_index == stream_->index) {
         break;
