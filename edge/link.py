@@ -34,7 +34,7 @@ CONNECT_TIMEOUT_S = 5.0
 CONNACK_TIMEOUT_S = 10.0
 SEND_BUFFER_BYTES = 256 * 1024  # what the kernel holds for a stalled broker grows stale, too
 
-Cause = Literal["unreachable", "silent", "protocol", "refused", "taken", "lost"]
+Cause = Literal["unreachable", "silent", "closed", "protocol", "refused", "taken", "lost"]
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ class Link:
             return
         if not self._answered:
             self._down = LinkError(
-                f"{self._broker}: the broker closed the connection without an answer", "silent"
+                f"{self._broker}: the broker closed the connection without an answer", "closed"
             )
         elif flags.is_disconnect_packet_from_server and reason.value == 142:
             self._down = LinkError(

@@ -115,7 +115,7 @@ class Listener:
                 return link
             except LinkError as error:
                 link.drop()
-                if version == "3.1.1" or error.cause not in ("protocol", "silent"):
+                if version == "3.1.1" or error.cause not in ("protocol", "closed"):
                     raise
         raise AssertionError("unreachable")
 

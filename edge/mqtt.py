@@ -27,6 +27,7 @@ LIBRARY_BYTES = 64 * 1024
 FIRST_DELAY_S, MAX_DELAY_S = 0.5, 10.0
 REFUSED_DELAY_S = 10.0  # at most six attempts a minute with a wrong password
 TAKEN_DELAY_S = 25.0  # two daemons with one name: at most three takeovers a minute
+SHORT_ONES = 3  # connections lost so soon and so often: taken over, too
 STABLE_S = 30.0  # a connection that lasted so long starts the back-off anew
 HIGH_WATER_BYTES = MAX_BYTES // 8  # lossless: the sender waits above it
 
@@ -77,7 +78,8 @@ class Publisher:
         self._closing = threading.Event()
         self._busy = False  # connecting: may block for longer than a tick
         self._ticked_s = time.monotonic()
-        self._connected_s = float("-inf")
+        self._delay_s = FIRST_DELAY_S / 2
+        self._short = 0  # connections lost soon after they were made, in a row
         self._drain_s = 0.0
         self.connected = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
@@ -134,20 +136,20 @@ class Publisher:
             os.write(self._wake_in, b"!")
 
     def _run(self) -> None:
-        delay_s = FIRST_DELAY_S
         said = ""
         while not self._closing.is_set():
-            began_s = time.monotonic()
+            began_s, connects = time.monotonic(), self._connects
             try:
                 self._connection()
                 return  # closed on purpose
             except LinkError as down:
+                if self._connects > connects:
+                    said = ""
                 if str(down) != said:  # an outage is one line, not one per attempt
                     _log.warning("%s; trying again until it works", down)
                     said = str(down)
-                if time.monotonic() - began_s > STABLE_S:
-                    delay_s = FIRST_DELAY_S
-                wait_s = self._wait_after(down, delay_s)
+                connected_s = time.monotonic() - began_s if self._connects > connects else 0.0
+                wait_s = self._wait_after(down, connected_s)
             except EdgeError as error:  # a certificate or password file that has gone
                 _log.error("%s", error)
                 wait_s = REFUSED_DELAY_S
@@ -157,20 +159,24 @@ class Publisher:
             finally:
                 self._busy = False
                 self._disconnected()
-            if self._connected_s >= began_s:
-                said = ""
             self._pause(wait_s)
-            delay_s = min(2 * delay_s, MAX_DELAY_S)
 
-    def _wait_after(self, down: LinkError, delay_s: float) -> float:
-        if down.cause == "taken":
+    def _wait_after(self, down: LinkError, connected_s: float) -> float:
+        """How long to wait; ``connected_s``: how long the connection was good, 0 if never."""
+        delay_s = self._delay_s = min(2 * self._delay_s, MAX_DELAY_S)
+        if connected_s > STABLE_S:
+            delay_s = self._delay_s = FIRST_DELAY_S
+            self._short = 0
+        if connected_s and down.cause == "lost":
+            self._short += connected_s <= STABLE_S
+        if down.cause == "taken" or self._short >= SHORT_ONES:
+            if self._short == SHORT_ONES:  # not every broker says why
+                _log.warning("lost so often: does a second daemon named %s run?", self._topics.node)
             return TAKEN_DELAY_S
-        if self._auto and down.cause == "protocol":
+        # Old brokers refuse MQTT 5 with a code, or just close. One that spoke it once, speaks it.
+        if self._auto and self._connects == 0 and down.cause in ("protocol", "closed"):
             self._version = "3.1.1" if self._version == "5" else "5"
-            _log.info("the broker speaks no MQTT 5; trying 3.1.1")
-            return FIRST_DELAY_S
-        if self._auto and down.cause == "silent":  # some old brokers close instead of answering
-            self._version = "3.1.1" if self._version == "5" else "5"
+            return FIRST_DELAY_S if down.cause == "protocol" else delay_s
         return REFUSED_DELAY_S if down.cause == "refused" else delay_s
 
     def _connection(self) -> None:
@@ -188,7 +194,6 @@ class Publisher:
             raise
         self._busy = False
         self._connects += 1
-        self._connected_s = time.monotonic()
         _log.info("connected to %s (MQTT %s)", broker, self._version)
         link.publish(self._topics.status, messages.status("online"), qos=1, retain=True)
         with self._lock:

@@ -219,6 +219,7 @@ def serve(
         uri: str = "synthetic:?frames=20",
         mqtt: str = "",
         rest: str = "",
+        folder: Path = tmp_path,
     ) -> Serve:
         config = f"""
             node = "n1"
@@ -231,7 +232,7 @@ def serve(
             uri = "{uri}"
             {rest}
         """
-        made.append(Serve(tmp_path, config, list(plans)))
+        made.append(Serve(folder, config, list(plans)))
         return made[-1]
 
     yield make
