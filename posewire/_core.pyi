@@ -76,6 +76,15 @@ def read_picture(path: str) -> NDArray[np.uint8]:
     Raises EngineError (SOURCE).
     """
 
+def read_frames(uri: str, count: int, timeout_ms: int = 5000) -> list[NDArray[np.uint8]]:
+    """The first frames of a source, BGR uint8 [H, W, 3]; fewer where it ends before.
+
+    Raises EngineError: CONFIG for an unknown scheme, SOURCE for a source that cannot be read.
+    """
+
+def source_schemes() -> list[str]:
+    """The known URI schemes."""
+
 class Estimator:
     """A compiled bundle, opened: pictures in, poses out. Any thread may call any method."""
 

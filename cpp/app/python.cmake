@@ -6,13 +6,9 @@ execute_process(
   OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 find_package(nanobind CONFIG REQUIRED)
 
-nanobind_add_module(_core NB_STATIC NOMINSIZE NB_SUPPRESS_WARNINGS python.cpp python_infer.cpp python_decode.cpp)
-target_link_libraries(_core PRIVATE posewire_options posewire_estimator)
+nanobind_add_module(_core NB_STATIC NOMINSIZE NB_SUPPRESS_WARNINGS python.cpp python_decode.cpp python_infer.cpp
+                    python_io.cpp python_pipeline.cpp)
+target_link_libraries(_core PRIVATE posewire_options posewire_estimator posewire_pipeline)
 target_compile_definitions(_core PRIVATE POSEWIRE_VERSION="${PROJECT_VERSION}")
-if(TARGET posewire_pipeline AND EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/python_pipeline.cpp)
-  target_sources(_core PRIVATE python_pipeline.cpp)
-  target_link_libraries(_core PRIVATE posewire_pipeline)
-  target_compile_definitions(_core PRIVATE POSEWIRE_PIPELINE)
-endif()
 set_target_properties(_core PROPERTIES INSTALL_RPATH "$ORIGIN/../openvino/libs")
 install(TARGETS _core LIBRARY DESTINATION . COMPONENT core)

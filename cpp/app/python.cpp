@@ -47,7 +47,6 @@ NB_MODULE(_core, module) {
   module.def("version", [] { return POSEWIRE_VERSION; });
   posewire::bind_decode(module);
   posewire::bind_infer(module);
-#ifdef POSEWIRE_PIPELINE
+  posewire::bind_io(module);
   posewire::bind_pipeline(module);
-#endif
 }

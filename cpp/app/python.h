@@ -8,6 +8,7 @@ namespace posewire {
 
 void bind_decode(nanobind::module_& module);
 void bind_infer(nanobind::module_& module);
+void bind_io(nanobind::module_& module);
 void bind_pipeline(nanobind::module_& module);
 
 }  // namespace posewire

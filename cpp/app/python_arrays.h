@@ -35,6 +35,16 @@ std::pair<nanobind::ndarray<nanobind::numpy, T>, T*> new_array(
   return {nanobind::ndarray<nanobind::numpy, T>(data, shape, owner), data};
 }
 
+// uint8 [H, W, 3], a copy.
+inline nanobind::object array_of(const Image& image) {
+  auto [result, pixels] = new_array<std::uint8_t>(
+      {static_cast<std::size_t>(image.height), static_cast<std::size_t>(image.width), 3});
+  for (int y = 0; y < image.height; ++y) {
+    pixels = std::copy(image.row(y), image.row(y) + 3 * image.width, pixels);
+  }
+  return nanobind::cast(result);
+}
+
 // (scores [N], keypoints [N, K, 3] of x, y, score), both float32.
 inline nanobind::tuple arrays_of(const Poses& poses, int keypoints_per_person) {
   const auto people = static_cast<std::size_t>(poses.size());

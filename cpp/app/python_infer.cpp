@@ -123,10 +123,7 @@ nb::object picture_of(const std::string& path) {
     const nb::gil_scoped_release release;
     image = read_picture(path);
   }
-  auto [result, pixels] = new_array<std::uint8_t>(
-      {static_cast<std::size_t>(image.height), static_cast<std::size_t>(image.width), 3});
-  std::copy(image.bytes.begin(), image.bytes.end(), pixels);
-  return nb::cast(result);
+  return array_of(image);
 }
 
 nb::list runtime_list() {
