@@ -47,7 +47,7 @@ def command(
     posewire bench models/coco17 --source vtest.avi --json
     """
     from posewire.bundle import verify_bundle
-    from posewire.engine_core import engine_errors
+    from posewire.engine_core import core as engine_core
 
     compiled = bundle
     if verify_bundle(bundle).target is None:
@@ -59,14 +59,14 @@ def command(
         compiled = made.path
     ran = verify_bundle(compiled).target
     assert ran is not None
-    with engine_errors() as core:
-        pictures = core.read_frames(source, _PICTURES)
+    pictures = engine_core().read_frames(source, _PICTURES)
     if not pictures:
         raise PosewireError(f"{source}: has no frames", ExitCode.SOURCE)
 
     def ceiling() -> Any:
-        with engine_errors() as core:
-            return core.bench_inference(str(compiled), ceiling_seconds, requests, threads, pictures)
+        return engine_core().bench_inference(
+            str(compiled), ceiling_seconds, requests, threads, pictures
+        )
 
     results = []
     with out.progress(unit="frames") as bar:
@@ -108,7 +108,7 @@ def _end_to_end(
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
     """The whole run's stats event, and how many frames came out."""
-    from posewire.engine_core import engine_errors
+    from posewire.engine_core import core as engine_core
 
     config = {
         "schema": 1,
@@ -122,24 +122,23 @@ def _end_to_end(
         "retry": False,
     }
     stats: dict[str, Any] = {}
-    with engine_errors() as core:
-        pipeline = core.Pipeline(json_module.dumps(config))
-        end = 0.0
-        while (event := pipeline.next_event()) is not None:
-            if event["event"] == "ready":
-                end = time.monotonic() + seconds if seconds > 0 else float("inf")
-                ready = event
-            elif event["event"] == "stats":
-                stats = event
-                progress(sum(camera["published"] for camera in event["cameras"]))
-                if time.monotonic() > end:
-                    pipeline.stop()
-            elif event["event"] == "warning":
-                out.note(f"{event['where']}: {event['what']}")
-            elif event["event"] == "stopped":
-                if event["code"] != ExitCode.OK:
-                    raise PosewireError(event["why"], ExitCode(event["code"]))
-                return {**stats, "ready": ready, "frames": event["frames"]}
+    pipeline = engine_core().Pipeline(json_module.dumps(config))
+    end = 0.0
+    while (event := pipeline.next_event()) is not None:
+        if event["event"] == "ready":
+            end = time.monotonic() + seconds if seconds > 0 else float("inf")
+            ready = event
+        elif event["event"] == "stats":
+            stats = event
+            progress(sum(camera["published"] for camera in event["cameras"]))
+            if time.monotonic() > end:
+                pipeline.stop()
+        elif event["event"] == "warning":
+            out.note(f"{event['where']}: {event['what']}")
+        elif event["event"] == "stopped":
+            if event["code"] != ExitCode.OK:
+                raise PosewireError(event["why"], ExitCode(event["code"]))
+            return {**stats, "ready": ready, "frames": event["frames"]}
     raise PosewireError("the pipeline ended without saying so", ExitCode.BUG)
 
 

@@ -148,12 +148,11 @@ def _draw(
     import cv2
 
     from posewire.draw import draw_poses
-    from posewire.engine_core import engine_errors
+    from posewire.engine_core import core as engine_core
 
     step = max(1, len(paths) // count) if count else len(paths) + 1
     for path, one in list(zip(paths, poses, strict=True))[::step][:count]:
-        with engine_errors() as core:
-            picture = core.read_picture(str(path))
+        picture = engine_core().read_picture(str(path))
         done, data = cv2.imencode(".jpg", draw_poses(picture, one, skeleton))
         if not done:
             raise PosewireError(f"{path}: cannot be drawn", ExitCode.BUG)

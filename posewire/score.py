@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decode import Poses
-from .engine_core import engine_errors
+from .engine_core import core as engine_core
 from .errors import ExitCode, PosewireError
 from .skeleton import Skeleton, convert_keypoints, load_skeleton, mapping, skeleton_names
 
@@ -174,14 +174,13 @@ def run_pictures(
     on how many pictures are in flight. Raises PosewireError (SOURCE) for an unreadable picture.
     """
     results: list[Poses] = []
-    with engine_errors() as core:
-        estimator = core.Estimator(str(bundle_dir), requests, threads)
-        for start in range(0, len(paths), _CHUNK):
-            chunk = [str(path) for path in paths[start : start + _CHUNK]]
-            found = estimator.estimate_files(chunk)
-            results += [Poses(np.asarray(scores), np.asarray(points)) for scores, points in found]
-            if progress is not None:
-                progress(len(chunk))
+    estimator = engine_core().Estimator(str(bundle_dir), requests, threads)
+    for start in range(0, len(paths), _CHUNK):
+        chunk = [str(path) for path in paths[start : start + _CHUNK]]
+        found = estimator.estimate_files(chunk)
+        results += [Poses(np.asarray(scores), np.asarray(points)) for scores, points in found]
+        if progress is not None:
+            progress(len(chunk))
     return results
 
 

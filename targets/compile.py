@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from posewire.bundle import check_onnx, read_manifest, verify_bundle, write_bundle
-from posewire.engine_core import engine_errors
+from posewire.engine_core import core as engine_core
 from posewire.errors import ExitCode
 from posewire.manifest import Artifact, Manifest
 
@@ -325,11 +325,10 @@ def _timed(job: _Job, made: dict[str, Path]) -> dict[str, float]:
     """Inference alone. The precisions take turns, so that a busy moment hits them alike; the best
     window of each counts."""
     best = dict.fromkeys(made, 0.0)
-    with engine_errors() as core:
-        pictures = [core.read_picture(str(path)) for path in job.gate.pictures[:4]]
-        for turn in range(_BENCH_ROUNDS):
-            for precision, folder in made.items():
-                job.progress("time " + precision, turn, _BENCH_ROUNDS)
-                run = core.bench_inference(str(folder), _BENCH_SECONDS, 0, 0, pictures)
-                best[precision] = max(best[precision], float(run["fps"]))
+    pictures = [engine_core().read_picture(str(path)) for path in job.gate.pictures[:4]]
+    for turn in range(_BENCH_ROUNDS):
+        for precision, folder in made.items():
+            job.progress("time " + precision, turn, _BENCH_ROUNDS)
+            run = engine_core().bench_inference(str(folder), _BENCH_SECONDS, 0, 0, pictures)
+            best[precision] = max(best[precision], float(run["fps"]))
     return best

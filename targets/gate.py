@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from posewire.decode import Decoder, Poses
-from posewire.engine_core import engine_errors
+from posewire.engine_core import core as engine_core
 from posewire.errors import ExitCode
 from posewire.manifest import Artifact, Manifest
 from posewire.score import Labels, coco_ap, load_labels, run_pictures
@@ -77,9 +77,8 @@ def reference_poses(
     results = []
     for done, path in enumerate(paths):
         progress("reference", done, len(paths))
-        with engine_errors() as core:
-            picture = core.read_picture(str(path))
-            fitted, box = core.letterbox(picture, manifest.input.width, manifest.input.height)
+        picture = engine_core().read_picture(str(path))
+        fitted, box = engine_core().letterbox(picture, manifest.input.width, manifest.input.height)
         feed = {manifest.input.name: _input(fitted, manifest, artifact)}
         outputs = dict(zip(names, session.run(names, feed), strict=True))
         poses = decoder.decode(outputs)
