@@ -23,9 +23,15 @@ def core() -> Any:
 
 @contextlib.contextmanager
 def engine_errors() -> Iterator[Any]:
-    """Yields posewire._core; an EngineError inside becomes a PosewireError with the same code."""
+    """Yields posewire._core; what the engine raises inside is a PosewireError with its exit code.
+
+    Its EngineError is a subclass of PosewireError already; one that is not (a compiled part of
+    another version) is turned into one.
+    """
     module = core()
     try:
         yield module
+    except PosewireError:
+        raise
     except module.EngineError as error:
         raise PosewireError(str(error), ExitCode(int(error.code))) from error

@@ -11,9 +11,11 @@ portable. Run as a program it does that for a run directory:
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +42,9 @@ def float_onnx(model: Any, outputs: Sequence[OutputSpec], width: int, height: in
     NHWC outputs. Raises TrainError (BUG) where the conversion leaves something that a target would
     trip over: a transpose between convolutions, a missing output, a wrong shape.
     """
-    graph_def, names = _frozen(model, [spec.name for spec in outputs], width, height)
-    converted = _converted(graph_def, names)
+    with _quiet():
+        graph_def, names = _frozen(model, [spec.name for spec in outputs], width, height)
+        converted = _converted(graph_def, names)
     slim = _slimmed(converted)
     _rename_outputs(slim, {f"{name}:0": name for name in names})
     _refuse_strays(slim)
@@ -50,6 +53,20 @@ def float_onnx(model: Any, outputs: Sequence[OutputSpec], width: int, height: in
     onnx.checker.check_model(wrapped, full_check=True)
     data: bytes = wrapped.SerializeToString()
     return data
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the deprecation notices of what TensorFlow and tf2onnx call inside themselves."""
+    loggers = [logging.getLogger(name) for name in ("tensorflow", "tf2onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _frozen(model: Any, names: Sequence[str], width: int, height: int) -> tuple[Any, list[str]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,11 @@ def half(data: bytes) -> bytes:
     """The float graph with FLOAT16 tensors inside; inputs and outputs keep their types."""
     from onnxconverter_common import float16
 
-    model = float16.convert_float_to_float16(
-        onnx.load_model_from_string(data), keep_io_types=True, disable_shape_infer=False
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one line per weight that is too small for FP16
+        model = float16.convert_float_to_float16(
+            onnx.load_model_from_string(data), keep_io_types=True, disable_shape_infer=False
+        )
     # The converter overlooks the input's own cast, and keeps types from before it changed them.
     for node in model.graph.node:
         if list(node.input) == [INPUT] and node.op_type == "Cast":
