@@ -35,7 +35,7 @@ class Painted(Picture):
         for person in self.keypoints:
             for k, (x, y, v) in enumerate(person):
                 if v > 0:
-                    cv2.circle(image, (int(x), int(y)), 4, (60 + 10 * k,) * 3, -1)
+                    cv2.circle(image, (int(x), int(y)), 9, (60 + 10 * k,) * 3, -1)
         return image
 
 
@@ -142,11 +142,13 @@ def test_mosaic_keypoints_show_their_pixels() -> None:
     for seed in range(6):
         rng = np.random.default_rng(seed)
         sample = make_sample(rng, lambda _: painted(), C17, (192, 192), 8, config)
-        assert sample.image.shape == (192, 192, 3) and sample.mask.shape == (24, 24)
+        assert sample.image.shape == (192, 192, 3)
+        assert sample.mask.shape == (24, 24)
         for person in sample.keypoints:
             for k, (x, y, v) in enumerate(person):
                 if v > 0 and 1 < x % 64 < 63:
-                    assert 0 <= x < 192 and 0 <= y < 192
+                    assert 0 <= x < 192
+                    assert 0 <= y < 192
                     level = int(sample.image[round(y), round(x), 0])
                     checked += abs(level - (60 + 10 * k)) <= 6
                     assert abs(level - (60 + 10 * k)) <= 40
@@ -154,7 +156,7 @@ def test_mosaic_keypoints_show_their_pixels() -> None:
 
 
 def test_people_beyond_the_limit_are_masked_not_forgotten() -> None:
-    boxes = np.float32([[100, 60, 290, 210], [0, 0, 60, 40]])
+    boxes = np.float32([[100, 60, 290, 210], [150, 90, 240, 170]])
     picture = painted(boxes=boxes, keypoints=np.repeat(painted().keypoints, 2, axis=0))
     config = AugmentConfig(
         mosaic=0.0, flip=0.0, rotate_deg=0.0, size=(0.5, 0.5), max_people=1, cover=0.0
@@ -169,5 +171,6 @@ def test_photometric_changes_no_shape_and_is_repeatable() -> None:
     config = AugmentConfig(colour=1.0, grey=0.5, blur=1.0, noise=1.0)
     first, again = (photometric(np.random.default_rng(5), image, config) for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    assert first.shape == image.shape and first.dtype == np.uint8
+    assert first.shape == image.shape
+    assert first.dtype == np.uint8
     assert (first != image).any()

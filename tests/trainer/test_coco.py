@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import stick_person, write_labels
 from posewire.trainer.config import DatasetConfig
 from posewire.trainer.data.coco import load_dataset
 from posewire.trainer.errors import TrainError
@@ -18,6 +17,15 @@ from posewire.errors import ExitCode
 from posewire.skeleton import load_skeleton
 
 C17 = load_skeleton("coco17")
+
+
+def stick_person(left: float, top: float, size: float) -> list[float]:
+    """Seventeen labelled keypoints inside a box."""
+    return [v for k in range(17) for v in (left + size * 0.2 * (k % 5), top + size * 0.05 * k, 2.0)]
+
+
+def write_labels(path: Path, images: list[dict[str, object]], annotations: list[Any]) -> None:
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": []}))
 
 
 def dataset(**settings: Any) -> DatasetConfig:
@@ -59,7 +67,8 @@ def test_crowds_and_people_without_keypoints_are_unknown(tiny: Path) -> None:
     assert picture.ignore.tolist() == [[10, 20, 39, 59]] * 2
     assert picture.believe is None
     only = load_dataset(dataset(outside_boxes="unknown"), tiny, C17)[0]
-    assert only.believe is not None and len(only.believe) == 1
+    assert only.believe is not None
+    assert len(only.believe) == 1
 
 
 def test_other_skeletons_are_mapped_by_name(tiny: Path) -> None:

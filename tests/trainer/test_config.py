@@ -55,7 +55,7 @@ def test_errors_name_file_line_and_key(
 def test_second_table_of_an_array_is_found(tiny: Path) -> None:
     text = (tiny / "config.toml").read_text(encoding="utf-8")
     text += '[[dataset]]\nname = "b"\nannotations = "a"\nimages = "i"\nids = "prime"\n'
-    with pytest.raises(TrainError, match=r"here.toml:36: dataset\[1\]\.ids: "):
+    with pytest.raises(TrainError, match=r"here.toml:31: dataset\[1\]\.ids: "):
         parse_config(text, "here.toml")
 
 
