@@ -17,7 +17,7 @@ def core() -> Any:
         return importlib.import_module(f"{__package__}._core")
     except ImportError as error:
         raise PosewireError(
-            f"posewire's compiled part cannot be loaded: {error}", ExitCode.UNAVAILABLE
+            f"posewire's compiled module cannot be loaded: {error}", ExitCode.UNAVAILABLE
         ) from error
 
 
@@ -25,7 +25,7 @@ def core() -> Any:
 def engine_errors() -> Iterator[Any]:
     """Yields posewire._core; what the engine raises inside is a PosewireError with its exit code.
 
-    Its EngineError is a subclass of PosewireError already; one that is not (a compiled part of
+    Its EngineError is a subclass of PosewireError already; one that is not (a compiled module of
     another version) is turned into one.
     """
     module = core()

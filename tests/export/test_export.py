@@ -234,6 +234,24 @@ def test_calibration_pictures_that_are_not_there(tmp_path: Path) -> None:
         assert caught.value.code is ExitCode.SOURCE
 
 
+def test_calibration_pictures_are_letterboxed(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    pytest.importorskip("posewire._core", reason="the compiled module is not installed")
+    picture = np.full((40, 30, 3), (10, 20, 200), np.uint8)  # BGR
+    cv2.imwrite(str(tmp_path / "b.png"), picture)
+    cv2.imwrite(str(tmp_path / "a.png"), picture // 2)
+    (tmp_path / "notes.txt").write_text("not a picture", encoding="utf-8")
+    plan = export.Plan("tiny", "1", WIDTH, HEIGHT, calibration=tmp_path)
+    dark, bright = export._calibration(plan)
+    assert dark.shape == bright.shape == (HEIGHT, WIDTH, 3)
+    assert tuple(bright[HEIGHT // 2, WIDTH // 2]) == (200, 20, 10)  # RGB, as the network wants
+    assert tuple(bright[0, 0]) == (114, 114, 114)
+    (tmp_path / "c.png").write_bytes(b"not a picture")
+    with pytest.raises(TrainError, match=r"c\.png: cannot be read") as caught:
+        list(export._calibration(plan))
+    assert caught.value.code is ExitCode.SOURCE
+
+
 def test_calibration_is_never_the_gates_or_the_parity_checks() -> None:
     from posewire.trainer.data.synthetic import SELFTEST_SEED
 

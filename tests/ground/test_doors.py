@@ -21,7 +21,7 @@ CORPUS = Path(__file__).parents[1] / "golden" / "bundles"
 
 @pytest.fixture
 def core() -> Any:
-    return pytest.importorskip("posewire._core", reason="the compiled part is not installed")
+    return pytest.importorskip("posewire._core", reason="the compiled module is not installed")
 
 
 def test_letterbox_maps_there_and_back() -> None:

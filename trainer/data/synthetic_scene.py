@@ -146,7 +146,7 @@ def _turned(corners: Array, out: Array, about: Array, heading: float) -> tuple[A
 
 
 def _furniture(rng: Rng, camera: Camera, people: list[Person], things: Faces) -> None:
-    """Boxes, posts and tables, some in front of people so that they hide parts of them."""
+    """Boxes, posts and tables, some in front of people so that they hide some of them."""
     depths = [-float(person.path(0.0)[0][2]) for person in people] or [4.0]
     for _ in range(int(rng.choice((0, 1, 2, 4), p=(0.35, 0.3, 0.2, 0.15)))):
         distance = float(rng.uniform(0.6, 1.6) * rng.choice(depths))
