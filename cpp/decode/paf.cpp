@@ -10,8 +10,8 @@
 // Parameters (manifest "decode"; every one optional):
 //   background        bool   whether heatmaps' last channel is the background; from its count
 //   score_threshold   0.05   lowest heatmap value of a keypoint
-//   limb_threshold    0.05   lowest field component along the limb that counts as a hit
-//   limb_ratio        0.8    share of samples that must be hits
+//   limb_threshold    0.03   lowest field component along the limb that counts as a hit
+//   limb_ratio        0.7    share of samples that must be hits
 //   samples           10     along a limb, both ends included
 //   length_prior      0.5    limbs longer than this share of the map's height lose score
 //   max_peaks         96     per keypoint type, the highest
@@ -160,8 +160,8 @@ Paf::Paf(const Manifest& manifest, const Kernels& kernels)
   Params params(manifest.decode);
   const bool background = params.boolean("background").value_or(heatmaps.channels > keypoints_);
   settings_.score_threshold = params.number("score_threshold", 0.05F, 1e-6F, 1.0F);
-  settings_.limb_threshold = params.number("limb_threshold", 0.05F, 0.0F, 1.0F);
-  settings_.limb_ratio = params.number("limb_ratio", 0.8F, 0.0F, 1.0F);
+  settings_.limb_threshold = params.number("limb_threshold", 0.03F, 0.0F, 1.0F);
+  settings_.limb_ratio = params.number("limb_ratio", 0.7F, 0.0F, 1.0F);
   settings_.length_prior = params.number("length_prior", 0.5F, 0.01F, 100.0F);
   settings_.person_threshold = params.number("person_threshold", 0.05F, 0.0F, 1.0F);
   settings_.samples = params.integer("samples", 10, 2, 64);

@@ -37,8 +37,8 @@ class Settings:
     """The row's parameters with its defaults."""
 
     score_threshold: float = 0.05
-    limb_threshold: float = 0.05
-    limb_ratio: float = 0.8
+    limb_threshold: float = 0.03
+    limb_ratio: float = 0.7
     samples: int = 10
     length_prior: float = 0.5
     min_keypoints: int = 3
