@@ -55,6 +55,7 @@ def command(
     from posewire.edge.config import Engine as EngineKeys
     from posewire.edge.errors import EdgeError
     from posewire.edge.oneshot import run_once
+    from posewire.edge.prepare import compiled_bundle
     from posewire.edge.sources import frames_in, path_of
 
     out.logs(quiet=True)
@@ -70,8 +71,14 @@ def command(
     total = None if loop else frames_in(source)
     with _Interrupt() as interrupt, out.progress() as bar:
         task = bar.add_task("compiling", total=None, said="")
-        bundle = _compiled(model, target, precision, interrupt)
-        bar.update(task, description="loading", total=total)
+        bundle = compiled_bundle(
+            model,
+            target=target,
+            precision=precision,
+            stopping=lambda: interrupt.count > 0,
+            say=lambda line: bar.update(task, said=line[:60]),
+        )
+        bar.update(task, description="loading", total=total, said="")
 
         def tell(progress: Any) -> None:
             said = f"{progress.fps:6.1f} fps  {progress.people:2d} people"
@@ -95,14 +102,6 @@ def command(
     for sink in sinks:
         out.note(f"{sink.kind}: {sink.path}")
     return ExitCode.INTERRUPTED if interrupt.count else ExitCode.OK
-
-
-def _compiled(model: Path, target: str | None, precision: str, interrupt: _Interrupt) -> Path:
-    from posewire.edge.prepare import compiled_bundle
-
-    return compiled_bundle(
-        model, target=target, precision=precision, stopping=lambda: interrupt.count > 0
-    )
 
 
 class _Interrupt:

@@ -15,7 +15,7 @@ health                     health.json          0       every [health] interval_
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
@@ -72,11 +72,20 @@ def schema_of(topic: str) -> str | None:
 @cache
 def validator(schema: str) -> Any:
     """A jsonschema validator for one of SCHEMAS; imported late: the daemon needs none."""
-    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+    from jsonschema import Draft202012Validator, validators  # type: ignore[import-untyped]
 
+    one_by_one = Draft202012Validator.VALIDATORS["items"]
+
+    def items(validator: Any, wanted: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        # A crowd has thousands of numbers; asking for each in turn costs ten times as much.
+        numbers = wanted == {"type": "number"} and isinstance(instance, list)
+        if not (numbers and all(type(value) in (int, float) for value in instance)):
+            yield from one_by_one(validator, wanted, instance, schema)
+
+    fast = validators.extend(Draft202012Validator, {"items": items})
     folder = Path(str(posewire.__file__)).parent / "schemas"
     text = (folder / f"{schema}.json").read_text("utf-8")
-    return Draft202012Validator(json.loads(text))
+    return fast(json.loads(text))
 
 
 def flaw(schema: str, payload: bytes) -> str | None:

@@ -46,10 +46,12 @@ def compiled_bundle(
     precision: str,
     stopping: Callable[[], bool] = lambda: False,
     tick: Callable[[float], None] = time.sleep,
+    say: Callable[[str], None] = _log.info,
 ) -> Path:
     """The directory of a compiled bundle for this machine, made now or taken from the cache.
 
-    ``tick(seconds)`` is called while the child works. Raises BundleError, EdgeError with the
+    ``tick(seconds)`` is called while the child works, ``say(line)`` from another thread for what it
+    tells. Raises BundleError, EdgeError with the
     child's exit code, EdgeError (INTERRUPTED) when ``stopping()``.
     """
     manifest = read_manifest(path)
@@ -62,13 +64,13 @@ def compiled_bundle(
                 ExitCode.BUNDLE,
             )
         return path
-    command = [sys.executable, "-P"] if sys.version_info >= (3, 11) else [sys.executable]
-    command += ["-m", "posewire.cli", "compile", str(path)]
+    command = [sys.executable, "-m", "posewire.cli", "compile", str(path.absolute())]
     command += ["--target", target or default_target(), "--precision", precision, "--json"]
     said: list[str] = []
     heard: list[str] = []
     child = subprocess.Popen(
         command,
+        cwd="/",  # "-m" looks there first: a checkout's folder posewire/ would shadow the package
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -76,7 +78,7 @@ def compiled_bundle(
     )
     threads = [
         threading.Thread(target=_listen, args=(child.stdout, said, None), daemon=True),
-        threading.Thread(target=_listen, args=(child.stderr, heard, _log.info), daemon=True),
+        threading.Thread(target=_listen, args=(child.stderr, heard, say), daemon=True),
     ]
     for thread in threads:
         thread.start()
@@ -94,7 +96,8 @@ def compiled_bundle(
 
 def _result(path: Path, status: int, said: list[str], heard: list[str]) -> Path:
     if status != 0:
-        reason = heard[-1].removeprefix("posewire: ").removeprefix("error: ") if heard else ""
+        errors = [line for line in heard if line.startswith("error: ")] or heard or [""]
+        reason = errors[-1].removeprefix("error: ")
         why = f"{path}: not compiled" + (f": {reason}" if reason else f" (exit status {status})")
         known = {int(code) for code in ExitCode}
         raise EdgeError(why, ExitCode(status) if status in known else ExitCode.BUG)
@@ -112,11 +115,11 @@ def _result(path: Path, status: int, said: list[str], heard: list[str]) -> Path:
 def _listen(stream: IO[bytes], lines: list[str], log: Callable[[str], None] | None) -> None:
     with contextlib.closing(stream):
         for line in stream:
-            text = line.decode("utf-8", "replace").strip()
+            text = line.decode("utf-8", "replace").strip().removeprefix("posewire: ")
             if text:
                 lines[:] = [*lines[-19:], text]
                 if log is not None:
-                    log(text.replace("%", "%%"))
+                    log(text)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

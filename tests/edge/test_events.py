@@ -86,6 +86,11 @@ def test_design_s_example_follows_the_schema() -> None:
         ("camera", "Door", "$.camera: 'Door' does not match"),
         ("seq", -1, "$.seq: -1 is less than the minimum of 0"),
         ("people", [{"score": 2, "box": [0, 0, 0, 0], "kp": [0, 0, 0]}], "$.people[0].score: 2 is"),
+        (
+            "people",
+            [{"score": 1, "box": [0, 0, 0, 0], "kp": [0, True, 0]}],
+            "$.people[0].kp[1]: True is not of type 'number'",
+        ),
         ("people", None, "$.people: None is not of type 'array'"),
         ("more", 1, "$: Additional properties are not allowed"),
     ],
