@@ -64,8 +64,8 @@ std::optional<std::uint64_t> avi_size(std::FILE* file) {
   std::uint64_t at = 0;
   unsigned char head[8];
   while (read_at(file, at, head, 8) && std::memcmp(head, "RIFF", 4) == 0) {
-    const std::uint64_t size =
-        head[4] | head[5] << 8 | head[6] << 16 | static_cast<std::uint64_t>(head[7]) << 24;
+    const unsigned char reversed[] = {head[7], head[6], head[5], head[4]};
+    const std::uint64_t size = big_endian(reversed, 4);
     if (size == 0 || size == 0xffffffffU) {
       return std::nullopt;  // the writer was never closed, or could not seek
     }
