@@ -12,7 +12,11 @@ from posewire.edge import messages
 from posewire.edge.events import read_event
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
@@ -47,6 +51,12 @@ def test_the_fast_form() -> None:
     payload = b'{"camera":"a","seq":1,"x":[{}]}'
     line = b'{"event":"frame","payload":' + payload + b',"x":{"a":{}}}\n'
     assert read_event(line).payload == payload
+
+
+@pytest.mark.parametrize("fps", ["1e999", "-1", "true", '"1"', "NaN"])
+def test_statistics_that_are_no_numbers(fps: str) -> None:
+    with pytest.raises(ValueError, match=r"fps|NaN"):
+        read_event(f'{{"event":"stats","operators":[],"cameras":[],"fps":{fps}}}'.encode())
 
 
 @given(st.binary(max_size=200))
