@@ -130,15 +130,17 @@ TEST(SourceStage, AFiniteSourceThatBreaksIsAFailureWithItsFramesKept) {
   EXPECT_EQ(test.lane.counts().depth, 1U);
 }
 
+// The back-off would reach 5 s a try.
 TEST(SourceStage, StopEndsTheBackOff) {
-  Stage test(true, true, {{Step::kAbsent}, {Step::kAbsent}, {Step::kAbsent}, {Step::kAbsent}});
+  Stage test(true, true, std::deque<Step>(1000, Step{Step::kAbsent}));
   test.stage.open();
   const auto begin = std::chrono::steady_clock::now();
   std::thread running([&] { EXPECT_TRUE(test.stage.run().ok()); });
   std::this_thread::sleep_for(milliseconds(20));
   test.stage.stop();
   running.join();
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(450));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(20000));
+  EXPECT_EQ(test.states(), std::vector<std::string>{"offline"});  // said once
 }
 
 }  // namespace
