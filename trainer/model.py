@@ -21,6 +21,11 @@ from .config import Config, find_path
 from .errors import TrainError
 
 
+def as_stages(outputs: Any) -> list[dict[str, Tensor]]:
+    """A network's outputs by stage; Keras unwraps a list of one."""
+    return [outputs] if isinstance(outputs, dict) else list(outputs)
+
+
 @dataclass(frozen=True)
 class Network:
     """A built network: float RGB 0..255 [B, H, W, 3] in, every stage's outputs by name out."""
@@ -32,7 +37,7 @@ class Network:
 
     def inference(self) -> keras.Model:
         """The part that is exported: the last stage's outputs, by name, sharing all weights."""
-        last = self.keras.output[-1]
+        last = as_stages(self.keras.output)[-1]
         return keras.Model(self.keras.input, last, name=self.keras.name)
 
 
@@ -84,7 +89,7 @@ class PoseModel(keras.Model):  # type: ignore[misc]  # keras has no type for its
 
     def call(self, x: Tensor, training: bool | None = None) -> Stages:
         """All stages' outputs."""
-        return self.network(x, training=training)  # type: ignore[no-any-return]
+        return as_stages(self.network(x, training=training))
 
     def compute_loss(
         self,

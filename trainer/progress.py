@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -132,7 +132,7 @@ def overlay(image: Image, value: NDArray[np.float32]) -> Image:
 
 
 def draw_maps(
-    images: NDArray[np.float32], rows: list[Mapping[str, NDArray[np.float32]]], background: bool
+    images: NDArray[np.float32], rows: Sequence[Mapping[str, NDArray[np.float32]]], background: bool
 ) -> Image:
     """A sheet: each picture, then for every set of maps its heat and its fields' strength.
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 import keras
-import numpy as np
 
 from posewire import __version__
 from posewire.errors import ExitCode
@@ -39,8 +38,8 @@ from .checkpoint import (
 from .config import Config, ScheduleConfig, load_config
 from .data.loader import Batch, Loader
 from .errors import TrainError
-from .model import PoseModel, build_network, build_trainer
-from .progress import Reporter, as_numpy, draw_maps
+from .model import PoseModel, as_stages, build_network, build_trainer
+from .progress import Image, Reporter, as_numpy, draw_maps
 
 PICTURES = 6  # pictures on a sheet of predictions
 
@@ -139,7 +138,7 @@ def _prepare(config_path: Path, run: Path, config: Config, resume: bool) -> Path
         return newest_checkpoint(run)
     if stored.exists():
         raise TrainError(f"{run}: holds a run already; resume it or choose another directory")
-    replace_file(stored, lambda aside: Path(shutil.copyfile(config_path, aside)))
+    replace_file(stored, lambda aside: _copy(config_path, aside))
     facts = {
         "config": str(config_path.resolve()),
         "posewire": __version__,
@@ -148,6 +147,10 @@ def _prepare(config_path: Path, run: Path, config: Config, resume: bool) -> Path
     }
     replace_file(run / "run.json", lambda aside: _write_text(aside, json.dumps(facts, indent=1)))
     return None
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -208,10 +211,10 @@ def _loop(
     return now()
 
 
-def prediction_sheet(model: PoseModel, algorithm: Algorithm, batch: Batch) -> np.ndarray:  # type: ignore[type-arg]
+def prediction_sheet(model: PoseModel, algorithm: Algorithm, batch: Batch) -> Image:
     """The first pictures of a batch with targets and predictions drawn over them."""
     images = batch.images[:PICTURES]
-    predicted = as_numpy(model.network.predict_on_batch(images)[-1])
+    predicted = as_numpy(as_stages(model.network.predict_on_batch(images))[-1])
     rows = [predicted]
     if isinstance(algorithm, Paf):
         targets = algorithm.targets({name: v[:PICTURES] for name, v in batch.labels.items()})

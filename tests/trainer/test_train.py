@@ -236,6 +236,7 @@ def test_an_interrupt_leaves_a_checkpoint_to_resume_from(
     assert not list(run.rglob(".writing-*"))
 
 
+@pytest.mark.timeout(600)  # JAX compiles slowly where the processor is shared
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_the_same_code_trains_in_either_backend(backend: str, edit: Edit) -> None:
     tiny = edit("refinements = 1", "refinements = 0").parent
@@ -246,7 +247,7 @@ def test_the_same_code_trains_in_either_backend(backend: str, edit: Edit) -> Non
         env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=540,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

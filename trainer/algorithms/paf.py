@@ -206,7 +206,7 @@ class Paf(Algorithm):
 
 
 @keras.saving.register_keras_serializable("posewire")
-class _Fixed(keras.initializers.Initializer):
+class _Fixed(keras.initializers.Initializer):  # type: ignore[misc]  # keras is untyped
     """Starts a bias at given values."""
 
     def __init__(self, values: list[float]) -> None:

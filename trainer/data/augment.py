@@ -172,7 +172,7 @@ def _mask(
     xs = np.arange(width) * stride + (stride - 1) / 2
     ys = np.arange(height) * stride + (stride - 1) / 2
     centres = np.stack(np.meshgrid(xs, ys), axis=-1)
-    back = transform(cv2.invertAffineTransform(matrix), centres)
+    back = transform(np.asarray(cv2.invertAffineTransform(matrix), np.float64), centres)
 
     def inside(boxes: Floats, grow: float) -> NDArray[np.bool_]:
         found = np.zeros((height, width), bool)
@@ -214,8 +214,10 @@ def _mosaic(
             image[top:bottom, left:right] = part.image
             mask[top // stride : bottom // stride, left // stride : right // stride] = part.mask
             kept = cut(part, tile)
-            kept.keypoints[..., :2] += np.float32([left, top]) * (kept.keypoints[..., 2:] > 0)
-            kept.boxes += np.float32([left, top, left, top])
+            kept.keypoints[..., :2] += np.array([left, top], np.float32) * (
+                kept.keypoints[..., 2:] > 0
+            )
+            kept.boxes += np.array([left, top, left, top], np.float32)
             keypoints.append(kept.keypoints)
             boxes.append(kept.boxes)
     return Sample(image, np.concatenate(keypoints), np.concatenate(boxes), mask)
@@ -226,11 +228,11 @@ def cut(sample: Sample, size: tuple[int, int]) -> Sample:
 
     People wholly outside are dropped.
     """
-    limit = np.float32(size) - 0.5
+    limit = np.array(size, np.float32) - 0.5
     points = sample.keypoints
     inside = np.all((points[..., :2] >= -0.5) & (points[..., :2] < limit), axis=-1)
     points[~inside & (points[..., 2] > 0)] = (0.0, 0.0, CUT_AWAY)
-    boxes = np.clip(sample.boxes, 0, np.float32([*size, *size]) - 1)
+    boxes = np.clip(sample.boxes, 0, np.array([*size, *size], np.float32) - 1)
     some = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     return Sample(sample.image, points[some], boxes[some], sample.mask)
 
@@ -238,7 +240,7 @@ def cut(sample: Sample, size: tuple[int, int]) -> Sample:
 def _limit(sample: Sample, most: int) -> Sample:
     """Keeps the ``most`` largest people that show; the mask loses the others' boxes."""
     height, width = sample.image.shape[:2]
-    boxes = np.clip(sample.boxes, 0, np.float32([width, height, width, height]) - 1)
+    boxes = np.clip(sample.boxes, 0, np.array([width, height, width, height], np.float32) - 1)
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     shown = np.flatnonzero(area > 0)
     order = shown[np.argsort(-area[shown], kind="stable")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +76,7 @@ class Loader:
                 labels |= self.teacher(images)
         return Batch(images.astype(np.float32), labels)
 
-    def batches(self, first: int, last: int) -> Iterator[Batch]:
+    def batches(self, first: int, last: int) -> Generator[Batch, None, None]:
         """The batches of steps ``first`` to ``last`` - 1, in order, prepared ahead.
 
         An error in a worker is raised here, at its batch. Closing the iterator stops the workers.

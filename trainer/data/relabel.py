@@ -74,11 +74,11 @@ def relabel(
     counts = {"people": 0, "keypoints": 0, "detected": 0}
     number = max((a["id"] for a in data["annotations"]), default=0)
     for picture in track(data["images"], description=annotations.name):
-        image = cv2.imread(
-            str(images / picture["file_name"]), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        )
-        if image is None:
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        read = cv2.imread(str(images / picture["file_name"]), flags)
+        if read is None:
             raise TrainError(f"{images / picture['file_name']}: unreadable", ExitCode.SOURCE)
+        image = np.asarray(read, np.uint8)
         entries = people.get(picture["id"], [])
         if detect is not None:
             for box in _new_boxes(detect, image, [e["bbox"] for e in entries], rules):

@@ -63,8 +63,8 @@ def _pieces(
             return [(t, 1.0)]
         if pair == limb[::-1]:
             return [(t, -1.0)]
-    for middle, pair in middles.items():
-        if pair != set(limb):
+    for middle, sides in middles.items():
+        if sides != set(limb):
             continue
         halves = []
         for student_end, towards in ((limb[0], True), (limb[1], False)):
