@@ -69,7 +69,8 @@ Parameters parse(const std::string& path) {
   }
   Parameters parameters;
   for (const auto& [key, value] : json.items()) {
-    const std::string where = path + ": " + key;
+    std::string where = path;
+    where.append(": ").append(key);
     if (key == "schema") {
       if (value != 1) {
         throw Error(Code::kBundle, where, "must be 1");
