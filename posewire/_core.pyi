@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine from Python: preprocessing, decoders, networks and the whole pipeline.
 
-All calls that take time release the GIL. Pictures are BGR uint8 [H, W, 3] of any strides. Coordinates
+All calls that take time release the GIL. Pictures are BGR uint8 [H, W, 3], any strides. Coordinates
 are index coordinates: the centre of the first pixel is (0, 0).
 """
 
