@@ -7,7 +7,7 @@ import json as json_module
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -32,6 +32,10 @@ def command(
         str, typer.Option(help="What a portable bundle is compiled to (cached).")
     ] = "fp32",
     target: Annotated[str | None, typer.Option(help="Default: this machine's.")] = None,
+    ids: Annotated[
+        Literal["all", "even", "odd"],
+        typer.Option(help="Only pictures with such ids: what training held out."),
+    ] = "all",
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for figures, poses and pictures.")
     ] = Path("evaluate-out"),
@@ -55,7 +59,7 @@ def command(
     manifest = verify_bundle(bundle)
     if manifest.skeleton is None:
         raise PosewireError(f"{bundle}: a detector has no keypoints to score", ExitCode.BUNDLE)
-    labels = load_labels(annotations, manifest.skeleton)
+    labels = load_labels(annotations, manifest.skeleton).only(ids)
     paths = labels.files(images)
     compiled, ran = bundle, manifest
     if manifest.target is None:
@@ -68,8 +72,7 @@ def command(
     with out.progress(unit="pictures") as bar:
         task = bar.add_task("evaluate", total=len(paths), said="")
         poses = run_pictures(compiled, paths, lambda n: bar.update(task, advance=n))
-    ids = [int(image["id"]) for image in labels.images]
-    by_image = dict(zip(ids, poses, strict=True))
+    by_image = dict(zip((int(image["id"]) for image in labels.images), poses, strict=True))
     score = coco_ap(labels, by_image, manifest.skeleton)
     torso = pck(labels, by_image, manifest.skeleton)
     assert ran.target is not None
@@ -79,6 +82,7 @@ def command(
         "precision": ran.target.precision,
         "runtime": f"{ran.target.runtime} {ran.target.runtime_version}",
         "annotations": str(annotations),
+        "ids": ids,
     }
     _write(output, figures, labels, by_image, manifest.skeleton)
     _draw(output / "pictures", paths, poses, manifest.skeleton, pictures)

@@ -17,10 +17,10 @@ import copy
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,18 @@ class Labels:
     def people(self) -> int:
         """Labelled people: not a crowd, and with at least one keypoint."""
         return sum(_counts(annotation) for annotation in self.data["annotations"])
+
+    def only(self, ids: Literal["all", "even", "odd"]) -> Labels:
+        """The pictures with such ids: a rule that holds some out of training, as its configuration
+        says, names the held-out ones here. Raises PosewireError (SOURCE) when none is left."""
+        if ids == "all":
+            return self
+        rest = ("even", "odd").index(ids)
+        images = [image for image in self.data["images"] if int(image["id"]) % 2 == rest]
+        if not images:
+            raise _bad(self.path, f"images: none has an {ids} id")
+        kept = [a for a in self.data["annotations"] if int(a["image_id"]) % 2 == rest]
+        return replace(self, data={**self.data, "images": images, "annotations": kept})
 
     def files(self, folder: Path) -> list[Path]:
         """The pictures' files, by image id. Raises PosewireError (SOURCE) for the first missing."""

@@ -201,3 +201,14 @@ def test_drawing_marks_the_pose_and_nothing_else() -> None:
     assert (drawn[170:172, 179:182] != 50).any()  # left elbow
     assert (drawn[:20, :20] == 50).all()  # where 0, 0 would be
     assert (drawn[:, 300:] == 50).all()
+
+
+def test_only_the_held_out_half_counts(tmp_path: Path) -> None:
+    labels = load_labels(write(tmp_path / "a.json"))
+    even = labels.only("even")
+    assert [image["id"] for image in even.images] == [2]
+    assert even.people == len(PEOPLE[2])
+    assert coco_ap(even, {2: perfect()[2]}, COCO).ap == 1.0
+    assert labels.only("all") is labels
+    with pytest.raises(PosewireError, match="none has an even id"):
+        labels.only("odd").only("even")

@@ -41,7 +41,8 @@ def _muted(rng: Rng, low: float = 60, high: float = 215) -> Array:
     grey = rng.uniform(low, high)
     tint = random_colour(rng)
     colour = grey + 0.8 * rng.random() ** 1.5 * (tint - tint.mean())
-    return np.clip(colour, 10, 245).astype(np.float32)
+    muted: Array = np.clip(colour, 10, 245).astype(np.float32)
+    return muted
 
 
 def texture(rng: Rng, kind: str, size: int = 256) -> NDArray[np.uint8]:
