@@ -25,17 +25,31 @@ namespace posewire {
 namespace {
 
 constexpr std::size_t kQueuedEvents = 256;
+constexpr std::chrono::milliseconds kPatience{2};  // while nobody takes them
 
 // Lines into a channel that Python empties.
 class QueueLines final : public LineOut {
  public:
   explicit QueueLines(Policy policy) : lines_(kQueuedEvents, policy) {}
-  bool write(const std::string& line) override { return lines_.wait_push(std::string(line)); }
-  void give_up() noexcept override { lines_.abort(); }
+  bool write(const std::string& line) override {
+    std::string copy(line);
+    while (!lines_.try_push(std::move(copy))) {  // a refused item is untouched
+      if (lines_.drained() || std::chrono::steady_clock::now() >= deadline_.load()) {
+        return false;
+      }
+      std::this_thread::sleep_for(kPatience);
+    }
+    return true;
+  }
+  void give_up_at(std::chrono::steady_clock::time_point deadline) noexcept override {
+    deadline_ = deadline;
+  }
   Channel<std::string>& lines() noexcept { return lines_; }
 
  private:
   Channel<std::string> lines_;
+  std::atomic<std::chrono::steady_clock::time_point> deadline_{
+      std::chrono::steady_clock::time_point::max()};
 };
 
 class PyPipeline {
@@ -47,7 +61,7 @@ class PyPipeline {
     const nb::gil_scoped_release release;
     if (thread_.joinable()) {
       pipeline_->stop(0);
-      queue_->give_up();
+      queue_->give_up_at({});
       thread_.join();
     }
   }

@@ -49,7 +49,7 @@ bool FdLines::write(const std::string& line) {
     pollfd ready{descriptor_, POLLOUT, 0};
     const int count = ::poll(&ready, 1, kPatienceMs);
     if (count == 0 || (count < 0 && errno == EINTR)) {
-      if (count == 0 && given_up_) {
+      if (count == 0 && std::chrono::steady_clock::now() >= deadline_.load()) {
         torn_ = done > 0;
         return false;
       }

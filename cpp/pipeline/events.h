@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -20,8 +21,8 @@ class LineOut {
   // Takes one line, its '\n' included; may block while the reader is slow. False: nobody reads any
   // more, and nobody will.
   virtual bool write(const std::string& line) = 0;
-  // Any thread: the engine must end now; a write that blocks may give up.
-  virtual void give_up() noexcept {}
+  // Any thread: the engine ends; a write that still blocks at `deadline` gives up.
+  virtual void give_up_at(std::chrono::steady_clock::time_point /*deadline*/) noexcept {}
 };
 
 // A file descriptor that it does not own, usually stdout. SIGPIPE must be ignored.
@@ -29,12 +30,15 @@ class FdLines final : public LineOut {
  public:
   explicit FdLines(int descriptor) noexcept : descriptor_(descriptor) {}
   bool write(const std::string& line) override;
-  void give_up() noexcept override { given_up_ = true; }
+  void give_up_at(std::chrono::steady_clock::time_point deadline) noexcept override {
+    deadline_ = deadline;
+  }
 
  private:
   const int descriptor_;
   bool torn_ = false;  // half a line is out: another one after it would not be JSON
-  std::atomic<bool> given_up_{false};
+  std::atomic<std::chrono::steady_clock::time_point> deadline_{
+      std::chrono::steady_clock::time_point::max()};
 };
 
 struct ReadyEvent {
@@ -80,7 +84,9 @@ class Events {
   void stopped(Code code, std::uint64_t frames, const std::string& why);
 
   bool closed() const noexcept { return closed_; }  // the reader went away
-  void give_up() noexcept { out_->give_up(); }
+  void give_up_at(std::chrono::steady_clock::time_point deadline) noexcept {
+    out_->give_up_at(deadline);
+  }
 
  private:
   void write(const std::string& object);

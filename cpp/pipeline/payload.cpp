@@ -148,7 +148,7 @@ void PayloadWriter::write(const Frame& frame, int width, int height, const Poses
   out->push_back('"');
   if (frame.t_media_ms) {
     *out += ",\"t_media_ms\":";
-    append_number(*frame.t_media_ms, 3, out);
+    append_number(std::max(*frame.t_media_ms, 0.0), 3, out);
   }
   *out += ",\"image\":{\"width\":";
   append_unsigned(static_cast<std::uint64_t>(width), 1, out);

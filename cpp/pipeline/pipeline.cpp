@@ -44,12 +44,6 @@ SourceOptions options_of(const SourceConfig& config) {
   return options;
 }
 
-std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             steady_clock::now().time_since_epoch())
-      .count();
-}
-
 }  // namespace
 
 // Members are destroyed from the last to the first: threads, then stages, then what they use.
@@ -93,8 +87,11 @@ void Pipeline::add_sink(const std::string& name, std::unique_ptr<Sink> sink) {
 }
 
 void Pipeline::stop(int drain_ms) noexcept {
-  std::int64_t none = 0;
-  deadline_ns_.compare_exchange_strong(none, now_ns() + std::int64_t{drain_ms} * 1000000);
+  const auto deadline = steady_clock::now() + milliseconds(drain_ms);
+  steady_clock::time_point none{};
+  if (deadline_.compare_exchange_strong(none, deadline)) {
+    events_->give_up_at(deadline);  // whoever holds the events' lock may hold up everybody
+  }
   stopping_ = true;
   const std::lock_guard<std::mutex> lock(mutex_);
   if (running_ != nullptr) {
@@ -302,9 +299,8 @@ void Pipeline::watch(Running* running) {
     if (!stopping_ && (events_->closed() || running->sink->nobody_listens())) {
       stop();
     }
-    if (stopping_ && !aborted && now_ns() > deadline_ns_) {
+    if (stopping_ && !aborted && steady_clock::now() > deadline_.load()) {
       aborted = true;
-      events_->give_up();
       running->graph.abort();
       running->works->close();
       for (const Running::Camera& camera : running->cameras) {

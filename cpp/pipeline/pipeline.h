@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -63,9 +64,9 @@ class Pipeline {
   std::vector<std::pair<std::string, std::unique_ptr<Sink>>> own_sinks_;
 
   std::atomic<bool> stopping_{false};
-  std::atomic<std::int64_t> deadline_ns_{0};  // of the drain, steady clock
-  std::mutex mutex_;                          // guards running_
-  Running* running_ = nullptr;                // while it may be stopped
+  std::atomic<std::chrono::steady_clock::time_point> deadline_{};  // of the drain
+  std::mutex mutex_;                                               // guards running_
+  Running* running_ = nullptr;                                     // while it may be stopped
 };
 
 }  // namespace posewire

@@ -125,7 +125,7 @@ TEST(Payload, NeverHoldsNaN) {
   }
   std::string text;
   fixture.writer.write(frame, 64, 48, poses, {kNaN, kInf}, &text);
-  EXPECT_NO_THROW(json::parse(text)) << text;
+  EXPECT_TRUE(json::accept(text)) << text;
 }
 
 TEST(Config, HasTheDefaultsOfItsSpecification) {
@@ -252,7 +252,7 @@ TEST(FdLines, GivesUpWhenTold) {
   FdLines lines(pipe.ends[1]);
   std::thread writer([&] { EXPECT_FALSE(lines.write(std::string(1 << 20, 'x') + "\n")); });
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  lines.give_up();
+  lines.give_up_at(std::chrono::steady_clock::now());
   writer.join();
   EXPECT_FALSE(lines.write("{}\n")) << "half a line is out";
 }
