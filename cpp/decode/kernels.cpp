@@ -21,7 +21,7 @@ namespace portable {
 #pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,tune=haswell")
+#pragma GCC target("avx2")
 #endif
 namespace avx2 {
 #include "decode/kernels.inc"

@@ -10,27 +10,9 @@
 
 namespace posewire {
 
-// Arrays that the kernels read and write are padded to this many elements.
+// Arrays that the kernels read and write are padded to a multiple of this many elements: they
+// compute whole vectors. What stands in the padding does not matter.
 constexpr int kLanes = 16;
-
-// PAF planes of one limb: float32, column_stride 1. Sampled bilinearly, clamped to the map.
-struct FieldView {
-  const float* x = nullptr;
-  const float* y = nullptr;
-  int height = 0, width = 0;
-  int row_stride = 0;  // elements
-};
-
-// Segments between candidate keypoints, one per index, in cells.
-struct Segments {
-  float* ax;
-  float* ay;
-  float* ux;  // unit vector from a to b
-  float* uy;
-  float* length;
-  float* sum;   // in: of the two ends' dot products; out: of all samples
-  float* hits;  // in: ends over the threshold; out: all samples over it
-};
 
 struct Kernels {
   const char* name;  // "avx512", "avx2", "portable" (SSE2 on x86-64, NEON on AArch64)
@@ -59,20 +41,11 @@ struct Kernels {
   void (*refine)(const float* before, const float* peak, const float* after, int count,
                  float* offset);
 
-  // Bilinear samples of a field at points (cells).
-  void (*sample)(const FieldView& field, const float* x, const float* y, int count, float* fx,
-                 float* fy);
-
-  // One keypoint a against `count` candidates b: keep[j] = 1 where at least two of three samples
-  // (both ends, whose field values are given, and the middle) agree with the direction a -> b.
-  // Writes sum and hits of the two ends, and the segment, per candidate.
-  void (*probe)(const FieldView& field, float ax, float ay, float afx, float afy, const float* bx,
-                const float* by, const float* bfx, const float* bfy, int count, float threshold,
-                const Segments& out, std::uint8_t* keep);
-
-  // Adds the inner samples (all but the two ends) to each segment's sum and hits.
-  void (*integrate)(const FieldView& field, const Segments& segments, int count, int samples,
-                    float threshold);
+  // One keypoint a against `count` candidates b of a limb: keep[j] = 1 where the limb's field
+  // points from a towards b at both of them (af and bf are its values there). A field is a limb's
+  // only near the limb, so most pairs of different people fail one of the two.
+  void (*probe)(float ax, float ay, float afx, float afy, const float* bx, const float* by,
+                const float* bfx, const float* bfy, int count, std::uint8_t* keep);
 };
 
 const Kernels& best_kernels();                    // for this machine

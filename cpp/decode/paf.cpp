@@ -18,12 +18,12 @@
 //   min_keypoints     3      of a reported person
 //   person_threshold  0.05   lowest mean score over all K keypoints of a reported person
 //
-// Per limb: every pair of candidates is probed at both ends and the middle; survivors are
-// integrated over all samples; the best pairs are taken greedily, one to one. assembly.h joins
-// them.
+// Per limb: every pair of candidates is probed, first at both ends (all b of one a in vectors), then
+// at the cells nearest to three points between them; what is left is integrated until too many
+// samples have missed. The best pairs are taken greedily, one to one; assembly.h joins them.
 //
 // Worst case, any input: P = max_peaks per type. Time O(K H W + L P² samples + L P² log P), memory
-// O(K H W + L H W + P² + (K + L) P), all allocated by make_scratch(): at most P² = 9,216 pairs a
+// O(K H W + L H W + P² + (K² / 64 + L) P), all allocated by make_scratch(): at most P² = 9,216 pairs a
 // limb by default. A frame allocates nothing once `poses` has grown.
 #include <algorithm>
 #include <cmath>
@@ -35,6 +35,7 @@
 
 #include "core/error.h"
 #include "decode/assembly.h"
+#include "decode/field.h"
 #include "decode/params.h"
 #include "decode/peaks.h"
 #include "decode/planes.h"
@@ -66,18 +67,11 @@ class PafScratch : public Decoder::Scratch {
         peaks(static_cast<std::size_t>(keypoints), Peaks(max_peaks)),
         assembly(keypoints, max_peaks) {
     const std::size_t row = peaks[0].x.size();
-    for (std::vector<float>* ends :
-         {&afx, &afy, &bfx, &bfy, &row_ux, &row_uy, &row_length, &row_sum, &row_hits}) {
+    for (std::vector<float>* ends : {&afx, &afy, &bfx, &bfy}) {
       ends->resize(row);
     }
     keep.resize(row);
-    const std::size_t pairs = static_cast<std::size_t>(max_peaks * max_peaks) + kLanes;
-    for (std::vector<float>* values : {&ax, &ay, &ux, &uy, &length, &sum, &hits}) {
-      values->resize(pairs);
-    }
-    candidates.reserve(pairs);
-    pair_a.resize(pairs);
-    pair_b.resize(pairs);
+    candidates.reserve(static_cast<std::size_t>(max_peaks * max_peaks));
     used_a.resize(row);
     used_b.resize(row);
     connections.reserve(static_cast<std::size_t>(limbs * max_peaks));
@@ -88,10 +82,7 @@ class PafScratch : public Decoder::Scratch {
   PeakScratch search;
   std::vector<Peaks> peaks;               // per keypoint type
   std::vector<float> afx, afy, bfx, bfy;  // the limb's field at its candidates
-  std::vector<float> row_ux, row_uy, row_length, row_sum, row_hits;  // one a, all b
-  std::vector<std::uint8_t> keep;
-  std::vector<float> ax, ay, ux, uy, length, sum, hits;  // surviving pairs of the limb
-  std::vector<std::int16_t> pair_a, pair_b;
+  std::vector<std::uint8_t> keep;         // one a, all b: worth integrating
   std::vector<Candidate> candidates;
   std::vector<std::uint8_t> used_a, used_b;
   std::vector<Connection> connections;
@@ -111,8 +102,9 @@ class Paf : public Decoder {
 
  private:
   void check_frame(const std::vector<MapView>& outputs) const;
-  int probe_pairs(const FieldView& field, const Peaks& a, const Peaks& b, PafScratch* s) const;
-  void score_pairs(int pairs, PafScratch* s) const;
+  float limb_score(const Field& field, const PafScratch& s, const Peaks& a, std::size_t i,
+                   const Peaks& b, std::size_t j) const;
+  void find_candidates(const Field& field, const Peaks& a, const Peaks& b, PafScratch* s) const;
   void connect(std::size_t limb, const MapView& pafs, PafScratch* s) const;
   void report(PafScratch* s, Poses* poses) const;
 
@@ -120,6 +112,8 @@ class Paf : public Decoder {
   Settings settings_{};
   int keypoints_ = 0, height_ = 0, width_ = 0, stride_ = 0;
   int heatmap_channels_ = 0;
+  int allowed_misses_ = 0;
+  float sample_step_ = 0.0F;                   // along a limb, as a share of it
   std::size_t heatmaps_at_ = 0, pafs_at_ = 0;  // indices among the outputs
   std::vector<std::pair<int, int>> limbs_;
 };
@@ -168,6 +162,10 @@ Paf::Paf(const Manifest& manifest, const Kernels& kernels)
   settings_.max_peaks = params.integer("max_peaks", 96, 1, 256);
   settings_.min_keypoints = params.integer("min_keypoints", 3, 1, 256);
   params.done();
+  allowed_misses_ =
+      settings_.samples -
+      static_cast<int>(std::ceil(settings_.limb_ratio * static_cast<float>(settings_.samples)));
+  sample_step_ = 1.0F / static_cast<float>(settings_.samples - 1);
   heatmap_channels_ = keypoints_ + (background ? 1 : 0);
   if (heatmaps.channels != heatmap_channels_) {
     refuse("outputs.heatmaps.channels", "is " + std::to_string(heatmaps.channels) +
@@ -204,54 +202,69 @@ void Paf::check_frame(const std::vector<MapView>& outputs) const {
   }
 }
 
-// Fills the pair arrays with the pairs that pass the probe; returns how many.
-int Paf::probe_pairs(const FieldView& field, const Peaks& a, const Peaks& b, PafScratch* s) const {
-  const Segments row = {nullptr,
-                        nullptr,
-                        s->row_ux.data(),
-                        s->row_uy.data(),
-                        s->row_length.data(),
-                        s->row_sum.data(),
-                        s->row_hits.data()};
-  int pairs = 0;
+// A field is made of unit vectors: what a network puts beyond, and NaN, must not outvote the rest.
+float bounded(float dot) {
+  return dot > -1.0F ? std::min(dot, 1.0F) : -1.0F;  // NaN: -1
+}
+
+constexpr int kNearHits = 2;
+
+// Mean of the field's component along a -> b plus the length prior; not over 0: no limb.
+float Paf::limb_score(const Field& field, const PafScratch& s, const Peaks& a, std::size_t i,
+                      const Peaks& b, std::size_t j) const {
+  const float dx = b.x[j] - a.x[i], dy = b.y[j] - a.y[i];
+  const float squared = dx * dx + dy * dy;
+  const float length = std::sqrt(squared);
+  // Three cells between the ends, cheaply and without a branch between them: most pairs end here.
+  int near_hits = 0;
+  for (const float t : {0.25F, 0.5F, 0.75F}) {
+    const Vector here = field.near(a.x[i] + t * dx, a.y[i] + t * dy);
+    near_hits += dx * here.x + dy * here.y > settings_.limb_threshold * length ? 1 : 0;
+  }
+  if (near_hits < kNearHits) {
+    return 0.0F;
+  }
+  const float ux = dx / length, uy = dy / length;
+  const float at_a = bounded(ux * s.afx[i] + uy * s.afy[i]);
+  const float at_b = bounded(ux * s.bfx[j] + uy * s.bfy[j]);
+  float sum = at_a + at_b;
+  int misses =
+      (at_a > settings_.limb_threshold ? 0 : 1) + (at_b > settings_.limb_threshold ? 0 : 1);
+  for (int k = 1; k < settings_.samples - 1; ++k) {
+    const float t = static_cast<float>(k) * sample_step_;
+    const Vector here = field.at(a.x[i] + t * dx, a.y[i] + t * dy);
+    const float dot = bounded(ux * here.x + uy * here.y);
+    sum += dot;
+    misses += dot > settings_.limb_threshold ? 0 : 1;
+    if (misses > allowed_misses_) {
+      return 0.0F;
+    }
+  }
+  if (misses > allowed_misses_) {
+    return 0.0F;
+  }
+  const float free_length = settings_.length_prior * static_cast<float>(height_);
+  const float prior = length > free_length ? free_length / length - 1.0F : 0.0F;
+  return sum / static_cast<float>(settings_.samples) + prior;
+}
+
+// Fills `candidates` with the pairs that may be limbs, best first.
+void Paf::find_candidates(const Field& field, const Peaks& a, const Peaks& b, PafScratch* s) const {
+  s->candidates.clear();
   for (int i = 0; i < a.count; ++i) {
     const auto from = static_cast<std::size_t>(i);
-    kernels_.probe(field, a.x[from], a.y[from], s->afx[from], s->afy[from], b.x.data(), b.y.data(),
-                   s->bfx.data(), s->bfy.data(), b.count, settings_.limb_threshold, row,
-                   s->keep.data());
+    kernels_.probe(a.x[from], a.y[from], s->afx[from], s->afy[from], b.x.data(), b.y.data(),
+                   s->bfx.data(), s->bfy.data(), b.count, s->keep.data());
     for (int j = 0; j < b.count; ++j) {
       const auto to = static_cast<std::size_t>(j);
       if (s->keep[to] == 0) {
         continue;
       }
-      const auto pair = static_cast<std::size_t>(pairs++);
-      s->pair_a[pair] = static_cast<std::int16_t>(i);
-      s->pair_b[pair] = static_cast<std::int16_t>(j);
-      s->ax[pair] = a.x[from];
-      s->ay[pair] = a.y[from];
-      s->ux[pair] = s->row_ux[to];
-      s->uy[pair] = s->row_uy[to];
-      s->length[pair] = s->row_length[to];
-      s->sum[pair] = s->row_sum[to];
-      s->hits[pair] = s->row_hits[to];
-    }
-  }
-  return pairs;
-}
-
-// Keeps the integrated pairs that are limbs, best first.
-void Paf::score_pairs(int pairs, PafScratch* s) const {
-  const float needed = std::ceil(settings_.limb_ratio * static_cast<float>(settings_.samples));
-  const float free_length = settings_.length_prior * static_cast<float>(height_);
-  const float share = 1.0F / static_cast<float>(settings_.samples);
-  s->candidates.clear();
-  for (int i = 0; i < pairs; ++i) {
-    const auto pair = static_cast<std::size_t>(i);
-    const float length = s->length[pair];
-    const float prior = length > free_length ? free_length / length - 1.0F : 0.0F;
-    const float score = s->sum[pair] * share + prior;
-    if (s->hits[pair] >= needed && score > 0.0F) {
-      s->candidates.push_back({score, s->pair_a[pair], s->pair_b[pair]});
+      const float score = limb_score(field, *s, a, from, b, to);
+      if (score > 0.0F) {
+        s->candidates.push_back(
+            {score, static_cast<std::int16_t>(i), static_cast<std::int16_t>(j)});
+      }
     }
   }
   std::sort(s->candidates.begin(), s->candidates.end(),
@@ -262,6 +275,16 @@ void Paf::score_pairs(int pairs, PafScratch* s) const {
             });
 }
 
+void sample_at(const Field& field, const Peaks& peaks, std::vector<float>* x,
+               std::vector<float>* y) {
+  for (int i = 0; i < peaks.count; ++i) {
+    const auto n = static_cast<std::size_t>(i);
+    const Vector here = field.at(peaks.x[n], peaks.y[n]);
+    (*x)[n] = here.x;
+    (*y)[n] = here.y;
+  }
+}
+
 // Appends the connections of one limb.
 void Paf::connect(std::size_t limb, const MapView& pafs, PafScratch* s) const {
   const auto [type_a, type_b] = limbs_[limb];
@@ -270,21 +293,10 @@ void Paf::connect(std::size_t limb, const MapView& pafs, PafScratch* s) const {
   if (a.count == 0 || b.count == 0) {
     return;
   }
-  FieldView field;
-  field.x = static_cast<const float*>(pafs.data) +
-            static_cast<std::ptrdiff_t>(2 * limb) * pafs.channel_stride;
-  field.y = field.x + pafs.channel_stride;
-  field.height = pafs.height;
-  field.width = pafs.width;
-  field.row_stride = static_cast<int>(pafs.row_stride);
-  kernels_.sample(field, a.x.data(), a.y.data(), a.count, s->afx.data(), s->afy.data());
-  kernels_.sample(field, b.x.data(), b.y.data(), b.count, s->bfx.data(), s->bfy.data());
-  const int pairs = probe_pairs(field, a, b, s);
-  kernels_.integrate(field,
-                     {s->ax.data(), s->ay.data(), s->ux.data(), s->uy.data(), s->length.data(),
-                      s->sum.data(), s->hits.data()},
-                     pairs, settings_.samples, settings_.limb_threshold);
-  score_pairs(pairs, s);
+  const Field field(pafs, static_cast<int>(2 * limb));
+  sample_at(field, a, &s->afx, &s->afy);
+  sample_at(field, b, &s->bfx, &s->bfy);
+  find_candidates(field, a, b, s);
   std::fill(s->used_a.begin(), s->used_a.end(), std::uint8_t{0});
   std::fill(s->used_b.begin(), s->used_b.end(), std::uint8_t{0});
   for (const Candidate& candidate : s->candidates) {

@@ -75,9 +75,12 @@ void bench(const Kernels& kernels, int rounds) {
 }  // namespace
 }  // namespace posewire::test
 
+// decode_bench [ROUNDS [KERNELS]]
 int main(int argc, char** argv) {
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 100;
   for (const posewire::Kernels* kernels : posewire::available_kernels()) {
-    posewire::test::bench(*kernels, rounds);
+    if (argc < 3 || std::string(argv[2]) == kernels->name) {
+      posewire::test::bench(*kernels, rounds);
+    }
   }
 }
