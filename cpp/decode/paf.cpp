@@ -18,13 +18,13 @@
 //   min_keypoints     3      of a reported person
 //   person_threshold  0.05   lowest mean score over all K keypoints of a reported person
 //
-// Per limb: every pair of candidates is probed, first at both ends (all b of one a in vectors), then
-// at the cells nearest to three points between them; what is left is integrated until too many
+// Per limb: every pair of candidates is probed, first at both ends (all b of one a in vectors),
+// then at the cells nearest to three points between them; what is left is integrated until too many
 // samples have missed. The best pairs are taken greedily, one to one; assembly.h joins them.
 //
 // Worst case, any input: P = max_peaks per type. Time O(K H W + L P² samples + L P² log P), memory
-// O(K H W + L H W + P² + (K² / 64 + L) P), all allocated by make_scratch(): at most P² = 9,216 pairs a
-// limb by default. A frame allocates nothing once `poses` has grown.
+// O(K H W + L H W + P² + (K² / 64 + L) P), all allocated by make_scratch(): at most P² = 9,216
+// pairs a limb by default. A frame allocates nothing once `poses` has grown.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
