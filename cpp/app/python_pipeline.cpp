@@ -32,8 +32,7 @@ class QueueLines final : public LineOut {
  public:
   explicit QueueLines(Policy policy) : lines_(kQueuedEvents, policy) {}
   bool write(const std::string& line) override {
-    std::string copy(line);
-    while (!lines_.try_push(std::move(copy))) {  // a refused item is untouched
+    while (!lines_.try_push(std::string(line))) {
       if (lines_.drained() || std::chrono::steady_clock::now() >= deadline_.load()) {
         return false;
       }

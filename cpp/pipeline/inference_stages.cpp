@@ -70,7 +70,7 @@ Status PreprocessStage::run() {
       stats().add_frames(batch.size());
     }
     slot.started = steady_clock::now();
-    const Status status = slots_->runtime->start(number, static_cast<int>(batch.size()));
+    Status status = slots_->runtime->start(number, static_cast<int>(batch.size()));
     if (!status.ok()) {
       return status;
     }
@@ -118,7 +118,7 @@ Status DecodeStage::run() {
   int number = 0;
   while (slots_->busy.wait_pop(&number)) {
     Slots::Slot& slot = slots_->slots[static_cast<std::size_t>(number)];
-    const Status status = slots_->runtime->wait(number);
+    Status status = slots_->runtime->wait(number);
     slot.in_runtime = false;
     if (!status.ok()) {
       return status;

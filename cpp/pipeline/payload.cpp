@@ -12,6 +12,9 @@ namespace {
 
 constexpr int kPlaces = 5;  // of a normalised coordinate: 0.04 pixels of a 4K picture
 
+constexpr std::uint64_t kPowers[] = {1,      10,      100,      1000,      10000,
+                                     100000, 1000000, 10000000, 100000000, 1000000000};
+
 std::string quoted(const std::string& text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -73,8 +76,6 @@ void append_person(const Keypoint* keypoints, int count, float score, double wid
 }  // namespace
 
 void append_number(double value, int decimals, std::string* out) {
-  static constexpr std::uint64_t kPowers[] = {1,      10,      100,      1000,      10000,
-                                              100000, 1000000, 10000000, 100000000, 1000000000};
   const std::uint64_t power = kPowers[std::clamp(decimals, 0, 9)];
   if (!std::isfinite(value)) {
     value = 0.0;
@@ -112,7 +113,7 @@ void append_time(std::chrono::system_clock::time_point time, std::string* out) {
   const auto clamped = static_cast<std::time_t>(std::clamp<std::int64_t>(seconds, 0, 253402300799));
   std::tm utc = {};
   ::gmtime_r(&clamped, &utc);
-  append_unsigned(static_cast<std::uint64_t>(utc.tm_year + 1900), 4, out);
+  append_unsigned(static_cast<std::uint64_t>(utc.tm_year) + 1900, 4, out);
   for (const auto& [mark, value] : {std::pair<char, int>{'-', utc.tm_mon + 1},
                                     {'-', utc.tm_mday},
                                     {'T', utc.tm_hour},

@@ -255,7 +255,8 @@ TEST(Pipeline, StopDrainsWhatWasCaptured) {
   const Outcome outcome = engine.run();
   stopping.join();
   EXPECT_EQ(outcome.code, Code::kOk) << outcome.why;
-  for (const json& camera : engine.events().of("stats").back()["cameras"]) {
+  const json cameras = engine.events().of("stats").back()["cameras"];
+  for (const json& camera : cameras) {
     EXPECT_EQ(camera["captured"], camera["published"]);
     EXPECT_GT(camera["captured"], 0);
   }
