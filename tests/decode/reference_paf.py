@@ -158,7 +158,7 @@ def decode(
         mean = sum(point[2] for point in kp) / count
         if len(group) >= settings.min_keypoints and mean >= settings.person_threshold:
             people.append({"score": mean, "kp": kp})
-    return sorted(people, key=lambda person: -float(person["score"]))  # type: ignore[arg-type]
+    return sorted(people, key=lambda person: -float(person["score"]))
 
 
 # ---- golden files
