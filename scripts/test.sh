@@ -43,13 +43,18 @@ cpp() {
 tsan() {
   say "flow under ThreadSanitizer"
   configure tsan -DPOSEWIRE_OPENVINO=OFF
-  cmake --build --preset tsan --parallel "$jobs" --target channel_test batcher_test graph_test
-  for test in channel batcher graph; do "build/tsan/tests/cpp/${test}_test" --gtest_brief=1; done
+  cmake --build --preset tsan --parallel "$jobs" \
+    --target channel_test batcher_test graph_test source_stage_test payload_test
+  for test in channel batcher graph source_stage payload; do "build/tsan/tests/cpp/${test}_test" --gtest_brief=1; done
 }
 
 python() {
-  say "Python tests"
-  PYTHONSAFEPATH=1 "$bin/python" -m pytest -q
+  say "Python tests: the trainer"
+  PYTHONSAFEPATH=1 "$bin/python" -m pytest -q tests/trainer tests/export tests/synthetic
+  # Apart, as on a device, which never loads Keras.
+  say "Python tests: everything else"
+  PYTHONSAFEPATH=1 "$bin/python" -m pytest -q \
+    --ignore tests/trainer --ignore tests/export --ignore tests/synthetic
 }
 
 for part in "${parts[@]}"; do

@@ -30,6 +30,7 @@ from .recipe import Recipe
 
 MIN_PEOPLE = 200  # fewer labelled people say too little about a drop of 0.01
 _AREA = 0.53  # a person's silhouette as a share of the box around its keypoints, as COCO's labels
+SURE = 0.5  # mean keypoint score of a reference person that must be found again
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 Progress = Callable[[str, int, int], None]
@@ -109,11 +110,13 @@ def _input(fitted: Any, manifest: Manifest, artifact: Artifact) -> Any:
 def disagreement(reference: Sequence[Poses], poses: Sequence[Poses], skeleton: Skeleton) -> float:
     """1 - OKS-AP of ``poses`` with ``reference`` as the truth, over the pictures of both.
 
-    NaN where the reference finds nobody: then nothing can be said.
+    Reference people below the score ``SURE`` are ignored as COCO ignores crowds: whether a compiled
+    network finds them too counts neither for nor against it, because a rounding error decides.
+    NaN where the reference finds nobody for sure: then nothing can be said.
     """
     annotations = []
     for image, one in enumerate(reference):
-        for points in one.keypoints:
+        for score, points in zip(one.scores, one.keypoints, strict=True):
             present = points[:, 2] > 0
             if not present.any():
                 continue
@@ -128,9 +131,10 @@ def disagreement(reference: Sequence[Poses], poses: Sequence[Poses], skeleton: S
                     "keypoints": labelled.ravel().tolist(),
                     "bbox": [float(low[0]), float(low[1]), width, height],
                     "area": max(width * height * _AREA, 1.0),
+                    "iscrowd": int(score < SURE),
                 }
             )
-    if not annotations:
+    if all(annotation["iscrowd"] for annotation in annotations):
         return math.nan
     data = {
         "images": [{"id": image, "file_name": str(image)} for image in range(len(reference))],
