@@ -114,7 +114,10 @@ class Daemon:
         self._notifier.ready(f"{len(self._config.active)} cameras")
         if self._finite:
             self._wait_for_broker()
-        self._supervisor.run(self._stopping, self._tick)
+        try:
+            self._supervisor.run(self._stopping, self._tick)
+        finally:
+            self._tell_health()  # the whole run's figures, however short it was
 
     def _compiled(self) -> Path:
         """The bundle to run; a first compilation takes its time, and says so."""
@@ -205,10 +208,13 @@ class Daemon:
         now = time.monotonic()
         if now - self._health_s >= self._config.health.interval_s:
             self._health_s = now
-            self._publisher.push(self._topics.health, self._health(), lambda: True)
+            self._tell_health()
         if self._progressing():
             self._notifier.feed()
         time.sleep(seconds)
+
+    def _tell_health(self) -> None:
+        self._publisher.push(self._topics.health, self._health(), lambda: True)
 
     def _progressing(self) -> bool:
         """Supervisor turning, connection's thread turning, engine not overdue. A camera or broker
