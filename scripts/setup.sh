@@ -64,8 +64,10 @@ done
 [ -n "$python" ] || fail "no Python >= 3.11 with venv and headers found (the trainer needs 3.11)"
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-wanted="$extras $(sha256sum pyproject.toml | cut -d' ' -f1)"
-if ! grep -qxF "$wanted" .venv/posewire-requirements 2>/dev/null; then
+digest="$(sha256sum pyproject.toml | cut -d' ' -f1)"
+wanted="$extras $digest"
+# What --dev installed serves the plain call too.
+if ! grep -qxF -e "$wanted" -e "train,test $digest" .venv/posewire-requirements 2>/dev/null; then
   say "installing Python packages into .venv (some minutes, about 3 GB)"
   .venv/bin/python scripts/requirements.py "$extras" >.venv/requirements.txt
   .venv/bin/pip install --quiet --disable-pip-version-check -r .venv/requirements.txt
