@@ -71,11 +71,11 @@ class PafScratch : public Decoder::Scratch {
       ends->resize(row);
     }
     keep.resize(row);
-    candidates.reserve(static_cast<std::size_t>(max_peaks * max_peaks));
+    candidates.reserve(static_cast<std::size_t>(max_peaks) * static_cast<std::size_t>(max_peaks));
     used_a.resize(row);
     used_b.resize(row);
-    connections.reserve(static_cast<std::size_t>(limbs * max_peaks));
-    ranking.reserve(static_cast<std::size_t>(keypoints * max_peaks));
+    connections.reserve(static_cast<std::size_t>(limbs) * static_cast<std::size_t>(max_peaks));
+    ranking.reserve(static_cast<std::size_t>(keypoints) * static_cast<std::size_t>(max_peaks));
   }
 
   std::vector<float> heatmaps, fields;  // only for outputs that are not float32 NCHW

@@ -11,7 +11,8 @@ namespace posewire {
 namespace {
 
 std::size_t padded(int count) {
-  return static_cast<std::size_t>((count + kLanes - 1) / kLanes * kLanes);
+  const int lanes = (count + kLanes - 1) / kLanes * kLanes;
+  return static_cast<std::size_t>(lanes);
 }
 
 // Indices (from the first inner row) of flagged cells into `places`. Peaks are rare: eight flags
@@ -126,7 +127,8 @@ void find_peaks(const MapView& heatmaps, int channel, float threshold, int max_p
   for (int i = 0; i < found; ++i) {
     const auto n = static_cast<std::size_t>(i);
     peaks->x[n] += static_cast<float>(places[i] % stride - 1);
-    peaks->y[n] += static_cast<float>(places[i] / stride);
+    const int row = places[i] / stride;
+    peaks->y[n] += static_cast<float>(row);
   }
   peaks->count = found;
 }

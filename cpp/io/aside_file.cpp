@@ -75,7 +75,7 @@ Status AsideFile::write(const char* bytes, std::size_t count) {
 Status AsideFile::commit() {
   // The file before its name, the name before success: after a power cut it is the old or the new.
   if (::fsync(fd_) != 0 || std::rename(part_.c_str(), path_.c_str()) != 0) {
-    const Status failed = failure(errno);
+    Status failed = failure(errno);
     close();
     return failed;
   }

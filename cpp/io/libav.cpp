@@ -270,7 +270,7 @@ class Libav final : public Source {
     if (pictures_ == 0) {
       return fail(status, "has no picture that can be decoded");
     }
-    if (const std::string cut = cut_off(); !cut.empty()) {
+    if (std::string cut = cut_off(); !cut.empty()) {
       return fail(status, cut + ", after " + std::to_string(pictures_) + " pictures");
     }
     if (last_damaged_) {

@@ -2,6 +2,7 @@
 // The payloads, one a line, exactly as they go on the wire. Every line is handed to the kernel at
 // once: a crash of the engine loses none, and the file gets its name when it is complete.
 #include <string>
+#include <utility>
 
 #include "io/aside_file.h"
 #include "io/sink.h"
@@ -11,7 +12,7 @@ namespace {
 
 class Ndjson final : public Sink {
  public:
-  explicit Ndjson(const SinkOptions& options) : options_(options) {}
+  explicit Ndjson(SinkOptions options) : options_(std::move(options)) {}
 
   void open(const Skeleton&) override { file_.open(options_.path); }
   bool wants_picture() const noexcept override { return false; }

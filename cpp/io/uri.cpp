@@ -33,7 +33,7 @@ std::string rest_of(const std::string& uri) {
 }
 
 std::string path_of(const std::string& uri) {
-  const std::string rest = rest_of(uri);
+  std::string rest = rest_of(uri);
   if (scheme_of(uri).empty() || rest.compare(0, 2, "//") != 0) {
     return rest;
   }

@@ -92,7 +92,7 @@ class Video final : public Sink {
 
   Status flush_held(double next_position) {
     const double step = std::min(1000.0, std::max(5.0, next_position - *held_position_));
-    const Status status = writer_.write(held_, *held_position_, 1000.0 / step);
+    Status status = writer_.write(held_, *held_position_, 1000.0 / step);
     held_position_.reset();
     return status;
   }
