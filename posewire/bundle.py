@@ -16,14 +16,16 @@ manifest.json is UTF-8 JSON of at most 4 MiB, no key twice, no NaN. Every key be
     skeleton      null for a detector, else {name, keypoints, limbs, flips, sigmas} (skeleton.py)
     input         {name, width, height (pixels), channels: "RGB" | "BGR", resize: "letterbox"}
     crop          {padding: 1..4, fit: "letterbox"}; in a top_down manifest, and only there
-    outputs       [{name, channels, stride}], one or more; stride in input pixels
+    outputs       [{name, channels, stride}], one or more; stride in input pixels. A sequence
+                  (bins of a keypoint, rows of a detector) has {name, channels, length} instead
     decode        {algorithm, ...}: the rest is the decoder's own, parsed by cpp/decode/<algorithm>
     artifacts     [{files: [name], format, precision,
                     input: {layout, dtype, mean?, std?, scale?, zero_point?},
                     outputs: [{name, layout, dtype, scale?, zero_point?}]}], one or more
                   format     onnx | openvino | tensorrt | tflite | uff | fake
                   precision  fp32 | fp16 | bf16 | int8 | int8-u8
-                  layout     NHWC | NCHW        dtype  uint8 | int8 | float16 | float32
+                  layout     NHWC | NCHW, of a sequence NWC | NCW
+                  dtype      uint8 | int8 | float16 | float32
                   mean, std  3 numbers each, both or neither, float32 input only: the engine feeds
                              (x - mean) / std of x in 0..255
                   scale, zero_point  both or neither, integer tensors only (an integer output and

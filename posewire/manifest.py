@@ -14,6 +14,7 @@ from .strict_json import At, brief
 SCHEMA = 1
 MODES = ("bottom_up", "top_down", "detector")
 LAYOUTS = ("NHWC", "NCHW")
+SEQUENCE_LAYOUTS = ("NWC", "NCW")
 DTYPES = ("uint8", "int8", "float16", "float32")
 FORMATS = ("onnx", "openvino", "tensorrt", "tflite", "uff", "fake")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-u8")
@@ -21,6 +22,7 @@ GATES = ("ap", "agreement", "pending")
 RESERVED_FILES = ("manifest.json", "manifest.sig")
 MAX_SIDE_PX = 16384
 MAX_CHANNELS = 65536
+MAX_LENGTH = 1 << 20
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -39,11 +41,19 @@ class Input:
 
 @dataclass(frozen=True)
 class Output:
-    """One output map: its name, channels, and stride in input pixels."""
+    """One output: a map with a stride in input pixels, or a sequence of ``length`` vectors."""
 
     name: str
     channels: int
-    stride: int
+    stride: int | None
+    length: int | None
+
+    def shape(self, width: int, height: int) -> tuple[int, ...]:
+        """A frame's shape, channels first, for an input of that many pixels."""
+        if self.stride is None:
+            assert self.length is not None
+            return (self.channels, self.length)
+        return (self.channels, -(-height // self.stride), -(-width // self.stride))
 
 
 @dataclass(frozen=True)
@@ -195,12 +205,15 @@ def _crop(at: At) -> Crop:
 def _outputs(at: At) -> tuple[Output, ...]:
     outputs: list[Output] = []
     for item in at.items(least=1):
-        item.object(("name", "channels", "stride"))
+        sequence = "length" in item.mapping()
+        item.object(("name", "channels", "length" if sequence else "stride"))
         name = item["name"].word()
         if any(name == other.name for other in outputs):
             item["name"].fail(f"{name} appears twice")
         channels = item["channels"].positive(MAX_CHANNELS)
-        outputs.append(Output(name, channels, item["stride"].positive(MAX_SIDE_PX)))
+        stride = None if sequence else item["stride"].positive(MAX_SIDE_PX)
+        length = item["length"].positive(MAX_LENGTH) if sequence else None
+        outputs.append(Output(name, channels, stride, length))
     return tuple(outputs)
 
 
@@ -247,13 +260,17 @@ def _quantisation(at: At, dtype: str, *, required: bool) -> None:
         at.fail("a quantised tensor needs both scale and zero_point")
 
 
-def _artifact_output(at: At) -> ArtifactOutput:
+def _artifact_output(at: At, outputs: tuple[Output, ...]) -> ArtifactOutput:
     at.object(("name", "layout", "dtype"), ("scale", "zero_point"))
     dtype = at["dtype"].choice(DTYPES)
     _quantisation(at, dtype, required=dtype in ("int8", "uint8"))
+    name = at["name"].word()
+    spec = next((output for output in outputs if output.name == name), None)
+    if spec is None:
+        at["name"].fail(f"{name} is not one of the manifest's outputs")
     return ArtifactOutput(
-        at["name"].word(),
-        at["layout"].choice(LAYOUTS),
+        name,
+        at["layout"].choice(SEQUENCE_LAYOUTS if spec.stride is None else LAYOUTS),
         dtype,
         at.optional("scale", At.above_zero),
         at.optional("zero_point", _zero_point),
@@ -265,9 +282,7 @@ def _artifact(at: At, outputs: tuple[Output, ...]) -> Artifact:
     files = tuple(_file_name(item) for item in at["files"].items(least=1))
     tensors: list[ArtifactOutput] = []
     for item in at["outputs"].items():
-        tensor = _artifact_output(item)
-        if tensor.name not in {output.name for output in outputs}:
-            item["name"].fail(f"{tensor.name} is not one of the manifest's outputs")
+        tensor = _artifact_output(item, outputs)
         if any(tensor.name == other.name for other in tensors):
             item["name"].fail(f"{tensor.name} appears twice")
         tensors.append(tensor)

@@ -150,22 +150,16 @@ def _check_tensors(manifest: Manifest, artifact: Artifact, model: Any, shown: st
     )
     specs = {output.name: output for output in manifest.outputs}
     for tensor in artifact.outputs:
-        spec = specs[tensor.name]
-        height, width = (
-            -(-side // spec.stride) for side in (manifest.input.height, manifest.input.width)
-        )
-        wanted = (spec.channels, height, width)
-        _check_value(outputs[tensor.name], tensor.layout, tensor.dtype, wanted, shown)
+        frame = specs[tensor.name].shape(manifest.input.width, manifest.input.height)
+        _check_value(outputs[tensor.name], tensor.layout, tensor.dtype, frame, shown)
 
 
 def _list(names: Any) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def _check_value(
-    value: Any, layout: str, dtype: str, wanted: tuple[int, int, int], shown: str
-) -> None:
-    """One tensor: its type, then batch and [channels, height, width] in the layout's order."""
+def _check_value(value: Any, layout: str, dtype: str, wanted: tuple[int, ...], shown: str) -> None:
+    """One tensor: its type, then batch and ``wanted`` (channels first) in the layout's order."""
     import onnx
 
     tensor = value.type.tensor_type
@@ -173,13 +167,13 @@ def _check_value(
     names = {"uint8": "UINT8", "int8": "INT8", "float16": "FLOAT16", "float32": "FLOAT"}
     if found != names[dtype]:
         raise BundleError(f"{shown}: {value.name} is {found}, the manifest says {dtype}")
-    channels, height, width = wanted
-    order = (channels, height, width) if layout == "NCHW" else (height, width, channels)
+    order = wanted if layout[1] == "C" else (*wanted[1:], wanted[0])
     dims = [dim.dim_value if dim.HasField("dim_value") else "?" for dim in tensor.shape.dim]
-    if len(dims) != 4 or tuple(dims[1:]) != order:
+    if len(dims) != 1 + len(order) or tuple(dims[1:]) != order:
+        extent = "stride" if len(order) == 3 else "length"
         raise BundleError(
             f"{shown}: {value.name} is {_shape(dims)}, "
-            f"the manifest says {_shape(['batch', *order])} ({layout}, channels and stride)"
+            f"the manifest says {_shape(['batch', *order])} ({layout}, channels and {extent})"
         )
 
 

@@ -74,33 +74,35 @@ class PythonDecoder {
   MapView view_of(const Any& array, std::size_t i) const {
     const OutputSpec& spec = manifest_.outputs[i];
     const ArtifactOutput& stored = artifact_[i];
-    const std::size_t skip = array.ndim() == 4 ? 1 : 0;
-    if (array.ndim() != 3 + skip || (skip == 1 && array.shape(0) != 1)) {
-      throw Error(Code::kUsage, spec.name, "must be one frame's map, three axes or a batch of one");
+    const bool sequence = spec.length > 0;
+    const std::size_t axes = sequence ? 2 : 3;
+    const std::size_t skip = array.ndim() == axes + 1 ? 1 : 0;
+    if (array.ndim() != axes + skip || (skip == 1 && array.shape(0) != 1)) {
+      throw Error(Code::kUsage, spec.name,
+                  sequence ? "must be one frame's sequence, two axes or a batch of one"
+                           : "must be one frame's map, three axes or a batch of one");
     }
     const bool planes = stored.layout == Layout::kNCHW;
-    const std::size_t c = skip + (planes ? 0 : 2);
-    const std::size_t h = skip + (planes ? 1 : 0);
-    const std::size_t w = h + 1;
+    const std::size_t c = skip + (planes ? 0 : axes - 1);
+    const std::size_t w = skip + (planes ? axes - 1 : axes - 2);
     MapView view;
     view.data = array.data();
     view.dtype = dtype_of(array, spec.name);
     view.channels = static_cast<int>(array.shape(c));
-    view.height = static_cast<int>(array.shape(h));
+    view.height = sequence ? 1 : static_cast<int>(array.shape(w - 1));
     view.width = static_cast<int>(array.shape(w));
     view.channel_stride = array.stride(c);
-    view.row_stride = array.stride(h);
+    view.row_stride = sequence ? 0 : array.stride(w - 1);
     view.column_stride = array.stride(w);
     const bool integer = view.dtype == DType::kUint8 || view.dtype == DType::kInt8;
     view.scale = integer ? stored.scale : 1.0F;
     view.zero_point = integer ? stored.zero_point : 0;
-    const int height = (manifest_.input_height + spec.stride - 1) / spec.stride;
-    const int width = (manifest_.input_width + spec.stride - 1) / spec.stride;
-    if (view.channels != spec.channels || view.height != height || view.width != width) {
+    const MapView said = frame_shape(manifest_, spec, view.dtype, stored.layout);
+    if (view.channels != said.channels || view.height != said.height || view.width != said.width) {
       throw Error(Code::kUsage, spec.name,
                   "has " + shape(view.channels, view.height, view.width) +
                       " (channels x height x width, layout " + (planes ? "NCHW" : "NHWC") +
-                      "), the manifest says " + shape(spec.channels, height, width));
+                      "), the manifest says " + shape(said.channels, said.height, said.width));
     }
     return view;
   }

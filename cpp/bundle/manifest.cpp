@@ -14,6 +14,7 @@ namespace {
 constexpr int kSchema = 1;
 constexpr int kMaxSidePx = 16384;
 constexpr int kMaxChannels = 65536;
+constexpr int kMaxLength = 1 << 20;
 constexpr std::size_t kMaxKeypoints = 1024;
 constexpr std::size_t kMaxLimbs = 4096;
 constexpr std::size_t kMaxOutputs = 64;
@@ -132,6 +133,13 @@ Layout layout(const At& at) {
   return at.choice({"NHWC", "NCHW"}) == "NHWC" ? Layout::kNHWC : Layout::kNCHW;
 }
 
+// Where a sequence has no height, NCW and NWC.
+Layout output_layout(const At& at, const OutputSpec& output) {
+  return output.length == 0                   ? layout(at)
+         : at.choice({"NWC", "NCW"}) == "NWC" ? Layout::kNHWC
+                                              : Layout::kNCHW;
+}
+
 DType dtype(const At& at) {
   return dtype_from(at.choice({"uint8", "int8", "float16", "float32"}), "");
 }
@@ -140,8 +148,11 @@ void parse_outputs(const At& at, bool partial, Manifest* manifest) {
   const std::size_t count = at.items(1, kMaxOutputs);
   for (std::size_t i = 0; i < count; ++i) {
     const At item = at.item(i);
-    partial ? item.object({"name", "channels", "stride"}, {"layout"})
-            : item.object({"name", "channels", "stride"});
+    item.mapping();
+    const bool sequence = item.has("length");
+    const char* extent = sequence ? "length" : "stride";
+    partial ? item.object({"name", "channels", extent}, {"layout"})
+            : item.object({"name", "channels", extent});
     OutputSpec output;
     output.name = item["name"].word();
     for (const OutputSpec& other : manifest->outputs) {
@@ -150,9 +161,10 @@ void parse_outputs(const At& at, bool partial, Manifest* manifest) {
       }
     }
     output.channels = item["channels"].positive(kMaxChannels);
-    output.stride = item["stride"].positive(kMaxSidePx);
+    (sequence ? output.length : output.stride) =
+        item[extent].positive(sequence ? kMaxLength : kMaxSidePx);
     if (item.has("layout")) {
-      output.layout = layout(item["layout"]);
+      output.layout = output_layout(item["layout"], output);
     }
     manifest->outputs.push_back(std::move(output));
   }
@@ -218,7 +230,6 @@ void parse_artifact_outputs(const At& at, const Manifest& manifest, Artifact* ar
     item.object({"name", "layout", "dtype"}, {"scale", "zero_point"});
     ArtifactOutput output;
     output.name = item["name"].word();
-    output.layout = layout(item["layout"]);
     output.dtype = dtype(item["dtype"]);
     const bool integer = output.dtype == DType::kInt8 || output.dtype == DType::kUint8;
     parse_quantisation(item, output.dtype, integer, &output.scale, &output.zero_point);
@@ -228,6 +239,7 @@ void parse_artifact_outputs(const At& at, const Manifest& manifest, Artifact* ar
     if (spec == manifest.outputs.end()) {
       item["name"].fail(output.name + " is not one of the manifest's outputs");
     }
+    output.layout = output_layout(item["layout"], *spec);
     ArtifactOutput& place =
         artifact->outputs[static_cast<std::size_t>(spec - manifest.outputs.begin())];
     if (!place.name.empty()) {
@@ -417,6 +429,17 @@ Manifest parse_manifest(const std::string& text, const std::string& where, bool 
     parse_files(at["files"], &manifest);
   }
   return manifest;
+}
+
+MapView frame_shape(const Manifest& manifest, const OutputSpec& output, DType dtype,
+                    Layout layout) noexcept {
+  if (output.length > 0) {
+    return dense_map(nullptr, dtype, layout, output.channels, 1, output.length);
+  }
+  const int stride = output.stride;
+  return dense_map(nullptr, dtype, layout, output.channels,
+                   (manifest.input_height + stride - 1) / stride,
+                   (manifest.input_width + stride - 1) / stride);
 }
 
 }  // namespace posewire

@@ -17,11 +17,13 @@ namespace posewire {
 
 enum class Mode { kBottomUp, kTopDown, kDetector };
 
+// A map has a stride, a sequence (bins, rows) a length; a sequence is a map one cell high.
 struct OutputSpec {
   std::string name;
   int channels = 0;
-  int stride = 0;                 // input pixels per cell
+  int stride = 0;                 // input pixels per cell; 0: a sequence
   Layout layout = Layout::kNCHW;  // for arrays that come without an artifact (partial manifests)
+  int length = 0;                 // vectors of a sequence; 0: a map
 };
 
 struct ArtifactOutput {
@@ -80,5 +82,10 @@ struct Manifest {
 // errors. `partial` admits a manifest of which only mode, skeleton, input, outputs and decode stand
 // (posewire bench decode, golden files, posewire._core.Decoder).
 Manifest parse_manifest(const std::string& text, const std::string& where, bool partial = false);
+
+// The shape of an output's frame without data: channels x ceil(input / stride), or channels x 1 x
+// length.
+MapView frame_shape(const Manifest& manifest, const OutputSpec& output, DType dtype,
+                    Layout layout) noexcept;
 
 }  // namespace posewire

@@ -21,10 +21,14 @@ constexpr Row kRows[] = {
 }  // namespace
 
 std::unique_ptr<Decoder> open_decoder(const Manifest& manifest) {
+  return open_decoder(manifest, best_kernels());
+}
+
+std::unique_ptr<Decoder> open_decoder(const Manifest& manifest, const Kernels& kernels) {
   std::string known;
   for (const Row& row : kRows) {
     if (manifest.algorithm == row.name) {
-      return row.open(manifest, best_kernels());
+      return row.open(manifest, kernels);
     }
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }

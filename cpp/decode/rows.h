@@ -10,6 +10,9 @@
 
 namespace posewire {
 
+// open_decoder (decoder.h) with these kernels instead of the machine's best.
+std::unique_ptr<Decoder> open_decoder(const Manifest& manifest, const Kernels& kernels);
+
 std::unique_ptr<Decoder> open_paf(const Manifest& manifest, const Kernels& kernels);
 
 }  // namespace posewire

@@ -130,9 +130,8 @@ class Fake : public Runtime {
     parameters_ = parse(bundle.path(artifact.files[0]));
     for (const OutputSpec& output : manifest.outputs) {
       Map map;
-      map.shape = dense_map(nullptr, DType::kFloat32, artifact_output(bundle, output.name).layout,
-                            output.channels, cells(manifest.input_height, output.stride),
-                            cells(manifest.input_width, output.stride));
+      map.shape = frame_shape(manifest, output, DType::kFloat32,
+                              artifact_output(bundle, output.name).layout);
       map.offset = picture_;
       map.elements = static_cast<std::size_t>(map.shape.channels) *
                      static_cast<std::size_t>(map.shape.height) *

@@ -177,10 +177,8 @@ class OpenVino : public Runtime {
       const OutputSpec& output = manifest.outputs[i];
       const std::size_t port = port_of(model, output.name, where);
       const Layout layout = artifact_output(bundle, output.name).layout;
-      const MapView shape = dense_map(nullptr, DType::kFloat32, layout, output.channels,
-                                      cells(manifest.input_height, output.stride),
-                                      cells(manifest.input_width, output.stride));
-      const ov::PartialShape wanted = layout_shape(layout, shape);
+      const MapView shape = frame_shape(manifest, output, DType::kFloat32, layout);
+      const ov::PartialShape wanted = tensor_shape(output, layout, shape);
       const ov::Output<const ov::Node> found = model.output(port);
       if (!found.get_partial_shape().compatible(wanted) ||
           found.get_element_type() != ov::element::f32) {
@@ -195,8 +193,14 @@ class OpenVino : public Runtime {
     }
   }
 
-  static ov::PartialShape layout_shape(Layout layout, const MapView& shape) {
+  // A sequence's tensor has no height.
+  static ov::PartialShape tensor_shape(const OutputSpec& output, Layout layout,
+                                       const MapView& shape) {
     const ov::Dimension any = ov::Dimension::dynamic();
+    if (output.length > 0) {
+      return layout == Layout::kNCHW ? ov::PartialShape{any, shape.channels, shape.width}
+                                     : ov::PartialShape{any, shape.width, shape.channels};
+    }
     return layout == Layout::kNCHW
                ? ov::PartialShape{any, shape.channels, shape.height, shape.width}
                : ov::PartialShape{any, shape.height, shape.width, shape.channels};

@@ -20,9 +20,6 @@ RuntimeInfo openvino_info();
 // Throws Error(kBundle).
 const ArtifactOutput& artifact_output(const Bundle& bundle, const std::string& name);
 
-// Cells along an axis: ceil(size / stride), what "same" padding gives.
-int cells(int size, int stride) noexcept;
-
 // The batch a runtime opens with: the caller's wish, at most what the bundle was compiled for.
 // Throws Error(kConfig).
 int batch_of(const Bundle& bundle, const RuntimeOptions& options);

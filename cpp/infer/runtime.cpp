@@ -52,8 +52,6 @@ const ArtifactOutput& artifact_output(const Bundle& bundle, const std::string& n
               "artifacts[0].outputs: " + name + " is missing");
 }
 
-int cells(int size, int stride) noexcept { return (size + stride - 1) / stride; }
-
 int batch_of(const Bundle& bundle, const RuntimeOptions& options) {
   const int compiled = bundle.manifest.target->max_batch;
   if (options.max_batch < 0 || options.max_batch > compiled) {

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decoders against their input: layouts, element types, instruction sets, threads, memory, hostile
-// values, golden files.
+// values.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <thread>
 
@@ -18,70 +16,12 @@
 #include "decode/rows.h"
 #include "decode_checks.h"
 #include "scenes.h"
+#include "stored_map.h"
 
 namespace posewire::test {
 namespace {
 
 // ---- layouts and element types
-
-std::uint16_t half_of(float value) {  // rounds to nearest; normal range and zero are enough here
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  const std::uint32_t sign = bits >> 16 & 0x8000U;
-  const float magnitude = std::abs(value);
-  if (magnitude < 6.1e-5F) {
-    return static_cast<std::uint16_t>(sign |
-                                      static_cast<std::uint32_t>(std::lround(magnitude * 0x1p24F)));
-  }
-  return static_cast<std::uint16_t>(
-      sign | (((bits & 0x7FFFFFFFU) - 0x38000000U + 0x0FFFU + ((bits >> 13) & 1U)) >> 13));
-}
-
-// The same map in another layout and element type, with the memory that holds it.
-struct Stored {
-  std::vector<unsigned char> bytes;
-  MapView view;
-};
-
-Stored stored(const float* values, DType dtype, Layout layout, int channels, int height,
-              int width) {
-  Stored out;
-  const int cells = height * width;
-  out.bytes.resize(static_cast<std::size_t>(channels * cells) * bytes_of(dtype));
-  out.view = dense_map(out.bytes.data(), dtype, layout, channels, height, width);
-  if (dtype == DType::kInt8 || dtype == DType::kUint8) {
-    out.view.scale = 1.0F / 120.0F;
-    out.view.zero_point = dtype == DType::kInt8 ? -3 : 124;
-  }
-  for (int c = 0; c < channels; ++c) {
-    for (int i = 0; i < cells; ++i) {
-      const float value = values[c * cells + i];
-      const std::ptrdiff_t at = c * out.view.channel_stride + i / width * out.view.row_stride +
-                                i % width * out.view.column_stride;
-      unsigned char* to = out.bytes.data() + at * static_cast<std::ptrdiff_t>(bytes_of(dtype));
-      const long quantised =
-          std::lround(value / out.view.scale) + static_cast<long>(out.view.zero_point);
-      const std::uint16_t half = half_of(value);
-      const auto s8 = static_cast<std::int8_t>(std::clamp(quantised, -128L, 127L));
-      const auto u8 = static_cast<std::uint8_t>(std::clamp(quantised, 0L, 255L));
-      switch (dtype) {
-        case DType::kFloat32:
-          std::memcpy(to, &value, 4);
-          break;
-        case DType::kFloat16:
-          std::memcpy(to, &half, 2);
-          break;
-        case DType::kInt8:
-          std::memcpy(to, &s8, 1);
-          break;
-        case DType::kUint8:
-          std::memcpy(to, &u8, 1);
-          break;
-      }
-    }
-  }
-  return out;
-}
 
 TEST(Paf, LayoutsAndElementTypes) {
   const Skeleton body = skeleton_named("body18");
@@ -96,8 +36,9 @@ TEST(Paf, LayoutsAndElementTypes) {
       const Maps maps = render(body, scene, true);
       Poses in_order[2];
       for (const Layout layout : {Layout::kNCHW, Layout::kNHWC}) {
-        const Stored heat = stored(maps.heatmaps.data(), dtype, layout, 19, height, width);
-        const Stored fields = stored(maps.fields.data(), dtype, layout, 38, height, width);
+        const std::vector<MapView> views = views_of(maps, height, width);
+        const StoredMap heat = store_map(views[0], dtype, layout);
+        const StoredMap fields = store_map(views[1], dtype, layout);
         Poses& poses = in_order[layout == Layout::kNCHW ? 0 : 1];
         decoder->decode({heat.view, fields.view}, scratch.get(), &poses);
       }
@@ -189,13 +130,14 @@ TEST(Paf, NoAllocationPerFrame) {
   const auto scratch = decoder->make_scratch();
   Random random(51);
   for (const Layout layout : {Layout::kNCHW, Layout::kNHWC}) {
-    std::vector<Stored> kept;
+    std::vector<StoredMap> kept;
     std::vector<std::vector<MapView>> frames;
     for (const int people : {30, 0, 10, 1, 20}) {
       const Maps maps =
           render(body, draw_scene(body, 46, 54, people, 13.0F, &random), true, 0.1F, 0.1F, &random);
-      kept.push_back(stored(maps.heatmaps.data(), DType::kFloat16, layout, 19, 46, 54));
-      kept.push_back(stored(maps.fields.data(), DType::kFloat16, layout, 38, 46, 54));
+      for (const MapView& view : views_of(maps, 46, 54)) {
+        kept.push_back(store_map(view, DType::kFloat16, layout));
+      }
       frames.push_back({kept[kept.size() - 2].view, kept.back().view});
     }
     Poses poses;
@@ -282,62 +224,6 @@ TEST(Peaks, APlateauIsOnePeakAndTheHighestAreKept) {
     EXPECT_FLOAT_EQ(peaks.x[i], static_cast<float>(13 + 2 * i));
   }
 }
-
-// ---- golden files, made by tests/decode/reference_paf.py
-
-class Golden : public ::testing::TestWithParam<const char*> {};
-
-std::string text_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  EXPECT_TRUE(file) << path;
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-// Tolerance: 0.01 network pixel and 1e-4 of score, what float32 and our logarithm leave open.
-TEST_P(Golden, AgreesWithTheReference) {
-  const std::string path = std::string(POSEWIRE_GOLDEN) + "/paf/" + GetParam();
-  const nlohmann::json golden = nlohmann::json::parse(text_of(path + ".json"));
-  const Manifest manifest = parse_manifest(golden.at("manifest").dump(), path, true);
-  const int height = golden["frame"]["height"], width = golden["frame"]["width"];
-  std::vector<std::string> bytes;
-  for (const OutputSpec& output : manifest.outputs) {
-    bytes.push_back(text_of(path + "." + output.name + ".bin"));
-    ASSERT_EQ(bytes.back().size(), static_cast<std::size_t>(output.channels * height * width) * 4);
-  }
-  std::vector<MapView> views;
-  for (std::size_t i = 0; i < bytes.size(); ++i) {
-    const OutputSpec& output = manifest.outputs[i];
-    views.push_back(
-        dense_map(bytes[i].data(), DType::kFloat32, output.layout, output.channels, height, width));
-  }
-  for (const Kernels* kernels : available_kernels()) {
-    const auto decoder = open_paf(manifest, *kernels);
-    const auto scratch = decoder->make_scratch();
-    Poses poses;
-    decoder->decode(views, scratch.get(), &poses);
-    const nlohmann::json& people = golden["people"];
-    ASSERT_EQ(poses.size(), static_cast<int>(people.size())) << kernels->name;
-    for (int p = 0; p < poses.size(); ++p) {  // both list the best first
-      const nlohmann::json& person = people[static_cast<std::size_t>(p)];
-      EXPECT_NEAR(poses.score(p), person["score"].get<float>(), 1e-4F);
-      for (std::size_t k = 0; k < manifest.skeleton.keypoints.size(); ++k) {
-        const Keypoint& point = poses.keypoints_of(p)[k];
-        EXPECT_NEAR(point.x, person["kp"][k][0].get<float>(), 0.01F) << kernels->name << " " << k;
-        EXPECT_NEAR(point.y, person["kp"][k][1].get<float>(), 0.01F) << kernels->name << " " << k;
-        EXPECT_NEAR(point.score, person["kp"][k][2].get<float>(), 1e-4F);
-      }
-    }
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Paf, Golden,
-                         ::testing::Values("body18-three", "body18-nhwc", "coco17-three",
-                                           "coco17-no-hip", "coco17-empty"),
-                         [](const auto& info) {
-                           std::string name = info.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
 
 }  // namespace
 }  // namespace posewire::test

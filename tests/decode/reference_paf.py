@@ -12,7 +12,7 @@ Written from Cao et al., "Realtime Multi-Person 2D Pose Estimation using Part Af
   groups that own the same keypoint type are different people
 
 ``python tests/decode/reference_paf.py`` rewrites tests/golden/paf. A case is ``<name>.json``, a
-partial manifest with ``"frame": {"height", "width"}`` and the expected ``"people"``, and
+partial manifest and the expected ``"people"``, and
 ``<name>.<output>.bin`` per output: little-endian float32, as the manifest's ``layout`` says.
 """
 
@@ -285,7 +285,6 @@ def write_case(case: Case, into: Path) -> None:
         "decode": {"algorithm": "paf"},
     }  # fmt: skip
     golden = {
-        "frame": {"height": height, "width": width},
         "manifest": manifest,
         "people": [
             {

@@ -12,32 +12,45 @@ import pytest
 from numpy.typing import NDArray
 
 from posewire.decode import Decoder
+from posewire.encode import ENCODERS
+from posewire.engine_core import engine_errors
 from posewire.errors import ExitCode, PosewireError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-CASES = sorted(GOLDEN.glob("*/*.json"), key=str)
+CASES = sorted(path for stem in ENCODERS for path in (GOLDEN / stem).glob("*.json"))
 PAF = [path for path in CASES if path.parent.name == "paf"]
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}-{path.stem}"
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
     """A golden case: its JSON and its outputs, laid out as the manifest says."""
     golden = json.loads(path.read_text())
-    height, width = golden["frame"]["height"], golden["frame"]["width"]
+    size = golden["manifest"]["input"]
     outputs = {}
     for spec in golden["manifest"]["outputs"]:
         values = np.fromfile(path.with_suffix(f".{spec['name']}.bin"), "<f4")
-        planes = (spec["channels"], height, width)
-        shape = planes if spec["layout"] == "NCHW" else (height, width, spec["channels"])
+        if "length" in spec:
+            cells: tuple[int, ...] = (spec["length"],)
+        else:
+            cells = tuple(-(-size[side] // spec["stride"]) for side in ("height", "width"))
+        channels = (spec["channels"],)
+        shape = channels + cells if spec["layout"][1] == "C" else cells + channels
         outputs[spec["name"]] = values.reshape(shape)
     return golden, outputs
 
 
-def test_there_are_golden_files() -> None:
-    assert len(PAF) >= 5
+def test_every_row_has_golden_files_and_an_encoder() -> None:
+    with engine_errors() as core:
+        assert sorted(core.decoders()) == sorted(ENCODERS)
+    for stem in ENCODERS:
+        assert len([path for path in CASES if path.parent.name == stem]) >= 3, stem
 
 
 @pytest.mark.parametrize("batch", [False, True])
-@pytest.mark.parametrize("path", PAF, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CASES, ids=name_of)
 def test_decoder_agrees(path: Path, batch: bool) -> None:
     golden, outputs = load(path)
     if batch:
@@ -53,7 +66,7 @@ def test_decoder_agrees(path: Path, batch: bool) -> None:
         np.testing.assert_allclose(poses.scores, [p["score"] for p in people], atol=1e-4)
 
 
-@pytest.mark.parametrize("path", PAF[:2], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CASES, ids=name_of)
 def test_half_precision_and_strides(path: Path) -> None:
     golden, outputs = load(path)
     decoder = Decoder(golden["manifest"])

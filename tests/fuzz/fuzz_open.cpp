@@ -20,14 +20,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::vector<std::vector<float>> values;
     std::vector<MapView> views;
     for (const OutputSpec& output : manifest.outputs) {
-      const int height = (manifest.input_height + output.stride - 1) / output.stride;
-      const int width = (manifest.input_width + output.stride - 1) / output.stride;
-      if (output.channels > 600) {
+      MapView view = frame_shape(manifest, output, DType::kFloat32, output.layout);
+      if (output.channels > 600 || view.width > 1 << 16) {
         return 0;
       }
-      values.emplace_back(static_cast<std::size_t>(output.channels * height * width));
-      views.push_back(dense_map(values.back().data(), DType::kFloat32, output.layout,
-                                output.channels, height, width));
+      values.emplace_back(static_cast<std::size_t>(view.channels * view.height * view.width));
+      view.data = values.back().data();
+      views.push_back(view);
     }
     Poses poses;
     decoder->decode(views, scratch.get(), &poses);

@@ -114,6 +114,21 @@ def top_down() -> dict[str, Any]:
     return {**portable(), "mode": "top_down", "crop": {"padding": 1.25, "fit": "letterbox"}}
 
 
+def sequences() -> dict[str, Any]:
+    """A top-down network whose outputs are sequences of bins."""
+    data = top_down()
+    data["outputs"] = [
+        {"name": "simcc_x", "channels": 18, "length": 384},
+        {"name": "simcc_y", "channels": 18, "length": 512},
+    ]
+    for artifact in data["artifacts"]:
+        artifact["outputs"] = [
+            {"name": "simcc_x", "layout": "NCW", "dtype": "float32"},
+            {"name": "simcc_y", "layout": "NWC", "dtype": "float32"},
+        ]
+    return data
+
+
 def detector() -> dict[str, Any]:
     return {**portable(), "mode": "detector", "skeleton": None}
 
@@ -181,6 +196,19 @@ def bad() -> dict[str, tuple[dict[str, Any], str]]:
             edited(p, "outputs", 0, "channels", -1),
             "outputs[0].channels",
         ),
+        "output_stride_and_length": (edited(p, "outputs", 1, "length", 5), "outputs[1].stride"),
+        "output_length_zero": (
+            edited(sequences(), "outputs", 1, "length", 0),
+            "outputs[1].length",
+        ),
+        "output_sequence_layout": (
+            edited(sequences(), *first, "outputs", 0, "layout", "NCHW"),
+            "artifacts[0].outputs[0].layout",
+        ),
+        "output_map_layout": (
+            edited(p, *first, "outputs", 0, "layout", "NCW"),
+            "artifacts[0].outputs[0].layout",
+        ),
         "output_twice": (edited(p, "outputs", 1, "name", "heatmaps"), "outputs[1].name"),
         "decode_without_algorithm": (edited(p, "decode", {}), "algorithm"),
         "artifacts_empty": (edited(p, "artifacts", []), "artifacts"),
@@ -247,6 +275,7 @@ def main() -> None:
         "good_quantised": quantised(),
         "good_top_down": top_down(),
         "good_detector": detector(),
+        "good_sequences": sequences(),
     }
     cases = {**{name: (data, "") for name, data in good.items()}, **bad()}
     for name, (manifest, error) in cases.items():
