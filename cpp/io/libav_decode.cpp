@@ -110,7 +110,9 @@ int VideoDecoder::open(const AVStream* stream, bool low_delay) {
   }
   codec_->pkt_timebase = stream->time_base;
   codec_->thread_count = 2;  // the cores belong to the inference
-  codec_->thread_type = low_delay ? FF_THREAD_SLICE : FF_THREAD_FRAME | FF_THREAD_SLICE;
+  // Not FF_THREAD_FRAME: a picture then is handed out while its own thread may still be noting
+  // damage, and a cut or corrupted picture goes unnoticed every other time (seen with FFmpeg 5.1).
+  codec_->thread_type = FF_THREAD_SLICE;
   if (low_delay) {
     codec_->flags |= AV_CODEC_FLAG_LOW_DELAY;
   }

@@ -20,6 +20,7 @@ extern "C" {
 #include <vector>
 
 #include "io/libav.h"
+#include "io/mat.h"
 #include "io/sink.h"
 #include "io/source.h"
 
@@ -174,6 +175,11 @@ inline void remux(const std::string& from, const std::string& to, const char* fo
   ASSERT_GE(av_write_trailer(output), 0);
   avio_closep(&output->pb);
   avformat_free_context(output);
+}
+
+// Mean absolute difference of the green values.
+inline double mean_difference(const Image& a, const Image& b) {
+  return cv::mean(cv::abs(cv::Mat_<cv::Vec3s>(mat_of(a)) - cv::Mat_<cv::Vec3s>(mat_of(b))))[1];
 }
 
 // The message of the Error that a call throws; fails the test when it throws none or another code.
