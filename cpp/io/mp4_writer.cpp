@@ -167,7 +167,7 @@ Status Mp4Writer::encode(const AVFrame* frame) {
   }
 }
 
-Status Mp4Writer::finish() {
+Status Mp4Writer::finish(bool whole) {
   if (!file_.is_open()) {
     return Status();
   }
@@ -186,8 +186,12 @@ Status Mp4Writer::finish() {
   const bool any = last_pts_ >= 0;
   output_.reset();
   codec_.reset();
-  if (status.ok() && any) {
+  if (status.ok() && any && whole) {
     return file_.commit();
+  }
+  if (status.ok() && any) {
+    status =
+        Status(Code::kSource, path_ + ": is incomplete; what was written is in " + file_.part());
   }
   if (!any) {
     file_.discard();

@@ -23,7 +23,9 @@ class Mp4Writer {
   // one column or row where that was odd. fps: a hint to the encoder at the first picture.
   Status write(const Image& image, double position_ms, double fps);
 
-  Status finish();  // no picture at all: no file, success
+  // No picture at all: no file, success. Not whole: a playable file that keeps its name aside, and
+  // a Status that says which.
+  Status finish(bool whole);
   bool is_open() const noexcept { return file_.is_open(); }
 
  private:

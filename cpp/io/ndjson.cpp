@@ -31,13 +31,15 @@ class Ndjson final : public Sink {
     return status;
   }
 
+  void cut_off() noexcept override { cut_off_ = true; }
+
   Status close() override {
     if (!file_.is_open()) {
       return Status();
     }
-    if (failed_) {
+    if (failed_ || cut_off_) {
       file_.close();
-      return Status(Code::kCannotWrite,
+      return Status(failed_ ? Code::kCannotWrite : Code::kSource,
                     options_.path + ": is incomplete; what was written is in " + file_.part());
     }
     return file_.commit();
@@ -47,7 +49,7 @@ class Ndjson final : public Sink {
   SinkOptions options_;
   AsideFile file_;
   std::string line_;
-  bool failed_ = false;
+  bool failed_ = false, cut_off_ = false;
 };
 
 }  // namespace

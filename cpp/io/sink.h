@@ -37,6 +37,9 @@ class Sink {
   virtual bool wants_picture()
       const noexcept = 0;  // otherwise the frame's memory is given back early
   virtual Status write(const Result& result) = 0;
+  // Before close(): a source failed, what was written is not all. A file then is finished but keeps
+  // its name aside, and close() says where it is.
+  virtual void cut_off() noexcept {}
   // Finishes the output: a file is written aside and renamed only here, so that a half-written one
   // never replaces a good one. Called once, also after a failed write.
   virtual Status close() = 0;

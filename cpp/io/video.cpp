@@ -62,12 +62,14 @@ class Video final : public Sink {
     return status;
   }
 
+  void cut_off() noexcept override { cut_off_ = true; }
+
   Status close() override {
     Status held;
     if (held_position_ && !failed_) {
       held = flush_held(*held_position_ + 40.0);
     }
-    Status finished = writer_.finish();
+    Status finished = writer_.finish(!cut_off_);
     return held.ok() ? finished : held;
   }
 
@@ -125,7 +127,7 @@ class Video final : public Sink {
   double position_ = 0.0, step_ms_ = 40.0;
   int width_ = 0, height_ = 0;
   std::uint64_t pictures_ = 0;
-  bool failed_ = false;
+  bool failed_ = false, cut_off_ = false;
 };
 
 }  // namespace

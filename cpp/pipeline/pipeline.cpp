@@ -129,7 +129,10 @@ Outcome Pipeline::run_opened(Running* running) {
   watch(running);
   const Status failure = running->graph.wait();
   if (failure.ok()) {
-    running->sink->close_sinks();  // after a failure the outputs stay what they are: incomplete
+    // After a failure of the graph the outputs stay what they are: incomplete.
+    running->sink->close_sinks(
+        std::none_of(running->cameras.begin(), running->cameras.end(),
+                     [](const Running::Camera& camera) { return camera.source->failed(); }));
   }
   tell_ends(running, true);
   warn_of_refused_poses(running);
@@ -203,7 +206,6 @@ void Pipeline::open_sinks(Running* running) {
       add(config.kind, make_events_sink(events_));
       continue;
     }
-    const std::string name = config.path.empty() ? config.kind : config.path;
     // Pictures of several cameras do not go into one video; messages say whose they are.
     const bool one_each = config.kind == "video" || config.kind == "show";
     for (std::size_t i = 0; i < (one_each ? config_.sources.size() : 1); ++i) {
@@ -216,7 +218,7 @@ void Pipeline::open_sinks(Running* running) {
         options.camera = config_.sources.size() > 1 ? options.label : "";
         options.fps = config_.sources[i].fps;
       }
-      add(name, make_sink(options));
+      add(config.kind, make_sink(options));  // what it says starts with its path
     }
   }
   for (auto& [name, sink] : own_sinks_) {

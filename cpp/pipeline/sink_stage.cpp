@@ -85,9 +85,12 @@ void SinkStage::drop_sink(NamedSink* named, const Status& status) {
                                 [](const NamedSink& other) { return other.sink == nullptr; });
 }
 
-void SinkStage::close_sinks() {
+void SinkStage::close_sinks(bool whole) {
   for (NamedSink& named : sinks_) {
     if (named.sink != nullptr) {
+      if (!whole) {
+        named.sink->cut_off();
+      }
       const Status status = named.sink->close();
       named.sink.reset();
       if (!status.ok()) {

@@ -33,8 +33,9 @@ class SinkStage final : public Operator {
             Verdict* verdict);
 
   Status run() override;
-  // After run(), once, when the graph did not fail: finishes the outputs.
-  void close_sinks();
+  // After run(), once, when the graph did not fail: finishes the outputs; `whole` is false when a
+  // source failed, and they then do not replace what is there.
+  void close_sinks(bool whole);
 
   const LatencyHistogram& latencies() const noexcept { return latencies_; }
   std::uint64_t published() const noexcept { return published_; }

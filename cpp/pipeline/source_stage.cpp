@@ -135,6 +135,7 @@ SourceStage::Next SourceStage::ended(const std::string& why, bool failed) {
     offline(why);
     return Next::kReopen;
   }
+  failed_ = failed;
   if (failed) {
     const std::string reason = why.empty() ? "failed" : why;
     events_->warning(camera_, reason);

@@ -38,6 +38,8 @@ class SourceStage final : public Operator {
   const std::string& camera() const noexcept { return camera_; }
   CameraCounts& counts() noexcept { return counts_; }
   // Any thread: what to tell when the last frame is published; null while the source goes on.
+  // After the graph has ended: the source ended by a failure.
+  bool failed() const noexcept { return failed_; }
   const SourceEvent* end_event() const noexcept {
     return ended_.load(std::memory_order_acquire) ? &end_event_ : nullptr;
   }
@@ -69,6 +71,7 @@ class SourceStage final : public Operator {
   std::chrono::milliseconds back_off_{0};
 
   SourceEvent end_event_;  // written before ended_
+  bool failed_ = false;    // the same
   std::atomic<bool> ended_{false};
 
   std::mutex mutex_;  // guards stopped_

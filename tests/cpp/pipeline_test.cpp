@@ -4,10 +4,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -83,6 +87,11 @@ class Engine {
   std::vector<json> messages_;
   std::unique_ptr<Pipeline> pipeline_;
 };
+
+std::string text_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
 
 json uri_source(const std::string& camera, const std::string& uri) {
   return {{"camera", camera}, {"uri", uri}};
@@ -234,6 +243,41 @@ TEST(Pipeline, AFullDiskEndsOneSinkOnly) {
   EXPECT_EQ(written, 5);
   EXPECT_EQ(engine.messages().size(), 50U);
   EXPECT_EQ(engine.events().of("warning").at(0)["where"], "disk");
+}
+
+// What came before the cut is kept aside; the good files of an earlier run stay.
+TEST(Pipeline, ASourceThatIsCutOffReplacesNoOutput) {
+  const TempFolder folder;
+  const std::string clip = folder.file("clip.mp4"), lines = folder.file("out.jsonl");
+  const std::string moving = "synthetic:?people=3&width=320&height=240&frames=60";
+  const auto sinks = [](const std::string& kind, const std::string& path) {
+    return json{{"sinks", {{{"kind", kind}, {"path", path}}}}};
+  };
+  ASSERT_EQ(
+      Engine(json::array({uri_source("door", moving)}), {{"schema", 1}}, 4, sinks("video", clip))
+          .run()
+          .code,
+      Code::kOk);
+  ASSERT_EQ(::truncate(clip.c_str(), static_cast<off_t>(text_of(clip).size() * 7 / 10)), 0);
+  std::ofstream(lines) << "good\n";
+  const Outcome outcome =
+      Engine(json::array({uri_source("door", clip)}), {{"schema", 1}}, 4, sinks("ndjson", lines))
+          .run();
+  EXPECT_EQ(outcome.code, Code::kSource);
+  EXPECT_GT(outcome.frames, 5U);
+  EXPECT_EQ(text_of(lines), "good\n");
+  const std::string part = text_of(lines + ".part");
+  EXPECT_EQ(std::count(part.begin(), part.end(), '\n'), static_cast<long>(outcome.frames));
+
+  const std::string video = folder.file("out.mp4");
+  Engine again(json::array({uri_source("door", clip)}), {{"schema", 1}}, 4, sinks("video", video));
+  EXPECT_EQ(again.run().code, Code::kSource);
+  EXPECT_THAT(again.events().of("warning").back()["what"],
+              HasSubstr("out.mp4: is incomplete; what was written is in "));
+  EXPECT_EQ(text_of(video), "");                             // there is none
+  const std::string finished = folder.file("finished.mp4");  // playable: it has its index
+  ASSERT_EQ(::rename((video + ".part").c_str(), finished.c_str()), 0);
+  EXPECT_EQ(Engine(json::array({uri_source("door", finished)})).run().code, Code::kOk);
 }
 
 TEST(Pipeline, WithoutAnySinkLeftItStops) {
