@@ -11,6 +11,7 @@ The form of a verb, ``cli/<verb>.py``::
   must never load Keras;
 * it raises PosewireError for what can be expected to fail, and returns None, or an ExitCode where
   the answer may be no;
+* a verb of two words ("bench decode") wins over the first word's argument of that name;
 * figures go through ``out.figures(...)`` (``--json``: the last line of stdout), words to stderr.
 
 A verb that comes later is absent from the table, not stubbed.
@@ -61,6 +62,7 @@ VERBS: dict[str, Verb] = {
     "serve": Verb("serve", "The daemon: cameras in, poses out over MQTT.", _DEVICE),
     "listen": Verb("listen", "Print the poses that a broker carries, a line a frame.", _DEVICE),
     "bench": Verb("bench", "Frames per second against the ceiling of inference alone.", _DEVICE),
+    "bench decode": Verb("bench_decode", "Microseconds a frame of one decoder.", _DEVICE),
 }
 
 
@@ -68,6 +70,8 @@ class _Verbs(TyperGroup):
     """Knows every verb's name and line; loads a verb's module when it is called, not before."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if " ".join(args[:2]) in VERBS:
+            args = [" ".join(args[:2]), *args[2:]]
         name, _, rest = super().resolve_command(ctx, args)
         return name, None if name is None else load(name), rest
 

@@ -43,8 +43,12 @@ def command(
     in flight. End to end is everything from reading the source to the finished message, without
     sinks. Several rounds: the figures are those of the round whose ratio is the median.
 
+    A decoder alone is another verb, posewire bench decode (a bundle in a folder of that name is
+    ./decode).
+
     \b
     posewire bench models/coco17 --source vtest.avi --json
+    posewire bench decode paf --people 5
     """
     from posewire.bundle import verify_bundle
     from posewire.engine_core import core as engine_core

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json as json_module
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -132,17 +131,11 @@ def _write(
     ]
     try:
         (output / "pictures").mkdir(parents=True, exist_ok=True)
-        _replace(output / "figures.json", json_module.dumps(figures, indent=1).encode())
+        out.write_file(output / "figures.json", json_module.dumps(figures, indent=1).encode())
         poses_file = {"skeleton": skeleton.to_dict(), "results": results}
-        _replace(output / "poses.json", json_module.dumps(poses_file).encode())
+        out.write_file(output / "poses.json", json_module.dumps(poses_file).encode())
     except OSError as error:
         raise PosewireError(f"{output}: {error.strerror}", ExitCode.CANNOT_WRITE) from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_bytes(data)
-    os.replace(aside, path)
 
 
 def _draw(
@@ -161,7 +154,7 @@ def _draw(
         if not done:
             raise PosewireError(f"{path}: cannot be drawn", ExitCode.BUG)
         try:
-            _replace(folder / f"{path.stem}.jpg", data.tobytes())
+            out.write_file(folder / f"{path.stem}.jpg", data.tobytes())
         except OSError as error:
             raise PosewireError(f"{folder}: {error.strerror}", ExitCode.CANNOT_WRITE) from error
 

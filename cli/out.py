@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ def note(text: str) -> None:
 def figures(values: Mapping[str, Any]) -> None:
     """``--json``: one object, the last line of stdout."""
     print(json.dumps(values, allow_nan=False), flush=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Written aside and renamed: a reader sees the old file or the new one. Raises OSError."""
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_bytes(data)
+    os.replace(aside, path)
 
 
 def console() -> Console:

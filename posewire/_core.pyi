@@ -27,11 +27,13 @@ def version() -> str:
 class Decoder:
     """Network outputs to poses. Pure and reentrant."""
 
-    def __init__(self, manifest_json: str, artifact: int = 0) -> None:
-        """A manifest of which at least mode, skeleton, input, outputs and decode stand.
+    def __init__(self, manifest_json: str, artifact: int = 0, kernels: str = "") -> None:
+        """A manifest of which at least skeleton, input, outputs and decode stand; without a mode
+        it is bottom_up.
 
         ``artifact`` says whose layouts and quantisation the outputs have; without artifacts
-        they are NCHW, or as ``outputs[].layout`` says. Raises EngineError (BUNDLE).
+        they are NCHW, or as ``outputs[].layout`` says. ``kernels``: one of decoder_kernels()
+        instead of the best. Raises EngineError (BUNDLE; USAGE for unknown kernels).
         """
     def decode(self, outputs: Mapping[str, NDArray[Any]]) -> _Poses:
         """One frame's maps by name, [C, H, W] or [H, W, C] as the layout says, a batch axis of 1
@@ -40,6 +42,26 @@ class Decoder:
         Returns (scores [N], keypoints [N, K, 3] of x, y, score), float32, network pixels.
         Raises EngineError (USAGE) for a missing output, another type or shape.
         """
+
+    @property
+    def kernels(self) -> str:
+        """The instruction set in use: "avx512", "avx2", "portable"."""
+
+class DecoderBench:
+    """Times a decoder on frames in turn, one thread at a time. The frames' arrays are kept and
+    read where they lie."""
+
+    def __init__(self, decoder: Decoder) -> None: ...
+    def add(self, outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Another frame, checked as Decoder.decode does. Raises EngineError (USAGE)."""
+    def run(self, rounds: int) -> NDArray[np.float64]:
+        """Microseconds of this thread's CPU time, [rounds, frames]; every round decodes each frame
+        once, in the order they were added."""
+    def poses(self) -> list[_Poses]:
+        """What is decoded of every frame, in that order."""
+
+def decoder_kernels() -> list[str]:
+    """The instruction sets that this machine runs, best first."""
 
 def decoders() -> list[str]:
     """The known algorithms."""

@@ -32,14 +32,23 @@ class Poses:
 class Decoder:
     """Decodes one network's outputs. Pure and reentrant; the GIL is released while it works."""
 
-    def __init__(self, manifest: Mapping[str, Any], artifact: int = 0) -> None:
-        """``manifest`` as in manifest.json; without artifacts the outputs are float32 NCHW.
+    def __init__(
+        self, manifest: Mapping[str, Any], artifact: int = 0, *, kernels: str = ""
+    ) -> None:
+        """``manifest`` as in manifest.json, or partial: skeleton, input, outputs, decode and mode
+        (absent: bottom_up). Without artifacts the outputs are NCHW or as their layout says.
 
-        ``artifact`` says whose layouts and quantisation the outputs have. Raises PosewireError
-        (BUNDLE) for a manifest or decode parameters that the engine refuses.
+        ``artifact`` says whose layouts and quantisation the outputs have; ``kernels`` names an
+        instruction set instead of the best. Raises PosewireError (BUNDLE) for a manifest or decode
+        parameters that the engine refuses, (USAGE) for kernels that this machine does not run.
         """
         with engine_errors() as core:
-            self._decoder = core.Decoder(json.dumps(manifest), artifact)
+            self._decoder = core.Decoder(json.dumps(manifest), artifact, kernels)
+
+    @property
+    def kernels(self) -> str:
+        """The instruction set of the inner loops: "avx512", "avx2" or "portable"."""
+        return str(self._decoder.kernels)
 
     def decode(self, outputs: Mapping[str, NDArray[Any]]) -> Poses:
         """One frame's outputs by name: [C, H, W] or [H, W, C] as the artifact's layout says, a
@@ -50,3 +59,27 @@ class Decoder:
         with engine_errors():
             scores, keypoints = self._decoder.decode(dict(outputs))
         return Poses(np.asarray(scores), np.asarray(keypoints))
+
+
+class DecoderBench:
+    """Times a decoder on frames in turn: one frame again and again would flatter the caches."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        with engine_errors() as core:
+            self._bench = core.DecoderBench(decoder._decoder)
+
+    def add(self, outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Another frame, as :meth:`Decoder.decode` takes it and with its errors."""
+        with engine_errors():
+            self._bench.add(dict(outputs))
+
+    def run(self, rounds: int) -> NDArray[np.float64]:
+        """Decodes all frames ``rounds`` times in turn: microseconds of one thread's CPU time,
+        [rounds, frames]."""
+        with engine_errors():
+            return np.asarray(self._bench.run(rounds))
+
+    def poses(self) -> list[Poses]:
+        """What is decoded of every frame."""
+        with engine_errors():
+            return [Poses(np.asarray(s), np.asarray(k)) for s, k in self._bench.poses()]

@@ -2,10 +2,15 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <ctime>
+
 #include "app/python.h"
 #include "app/python_arrays.h"
 #include "core/error.h"
 #include "decode/decoder.h"
+#include "decode/kernels.h"
+#include "decode/rows.h"
 
 namespace nb = nanobind;
 
@@ -29,11 +34,37 @@ DType dtype_of(const Any& array, const std::string& name) {
   throw Error(Code::kUsage, name, "must be float32, float16, uint8 or int8");
 }
 
+// The arrays keep the memory of the views.
+struct Frame {
+  std::vector<Any> arrays;
+  std::vector<MapView> views;
+};
+
+std::vector<std::string> kernel_names() {
+  std::vector<std::string> names;
+  for (const Kernels* kernels : available_kernels()) {
+    names.emplace_back(kernels->name);
+  }
+  return names;
+}
+
+const Kernels& kernels_named(const std::string& name) {
+  std::string known;
+  for (const Kernels* kernels : available_kernels()) {
+    if (name == kernels->name) {
+      return *kernels;
+    }
+    known += (known.empty() ? "" : ", ") + std::string(kernels->name);
+  }
+  throw Error(Code::kUsage, "kernels", "unknown \"" + name + "\" (here: " + known + ")");
+}
+
 // Decodes arrays in place, whatever their strides.
 class PythonDecoder {
  public:
-  PythonDecoder(const std::string& manifest_json, int artifact)
-      : manifest_(parse_manifest(manifest_json, "manifest", true)) {
+  PythonDecoder(const std::string& manifest_json, int artifact, const std::string& kernels)
+      : manifest_(parse_manifest(manifest_json, "manifest", true)),
+        kernels_(kernels.empty() ? best_kernels() : kernels_named(kernels)) {
     const auto count = static_cast<int>(manifest_.artifacts.size());
     if (artifact < 0 || (count > 0 && artifact >= count) || (count == 0 && artifact != 0)) {
       throw Error(Code::kUsage, "artifact",
@@ -47,28 +78,36 @@ class PythonDecoder {
         artifact_.push_back({output.name, output.layout});
       }
     }
-    decoder_ = open_decoder(manifest_);
+    decoder_ = open_decoder(manifest_, kernels_);
   }
 
-  nb::tuple decode(const nb::dict& outputs) const {
-    std::vector<Any> arrays;  // keep the memory while the GIL is released
-    std::vector<MapView> views;
+  Frame frame(const nb::dict& outputs) const {
+    Frame frame;
     for (std::size_t i = 0; i < manifest_.outputs.size(); ++i) {
       const std::string& name = manifest_.outputs[i].name;
       if (!outputs.contains(name.c_str())) {
         throw Error(Code::kUsage, "outputs", name + " is missing");
       }
-      arrays.push_back(nb::cast<Any>(outputs[name.c_str()]));
-      views.push_back(view_of(arrays.back(), i));
+      frame.arrays.push_back(nb::cast<Any>(outputs[name.c_str()]));
+      frame.views.push_back(view_of(frame.arrays.back(), i));
     }
+    return frame;
+  }
+
+  nb::tuple decode(const nb::dict& outputs) const {
+    const Frame kept = frame(outputs);
     Poses poses;
     {
       const nb::gil_scoped_release release;
       const std::unique_ptr<Decoder::Scratch> scratch = decoder_->make_scratch();
-      decoder_->decode(views, scratch.get(), &poses);
+      decoder_->decode(kept.views, scratch.get(), &poses);
     }
-    return arrays_of(poses, manifest_.skeleton.count());
+    return arrays_of(poses, keypoints());
   }
+
+  const Decoder& row() const { return *decoder_; }
+  int keypoints() const { return manifest_.skeleton.count(); }
+  const char* kernels() const { return kernels_.name; }
 
  private:
   MapView view_of(const Any& array, std::size_t i) const {
@@ -113,8 +152,59 @@ class PythonDecoder {
   }
 
   Manifest manifest_;
+  const Kernels& kernels_;
   std::vector<ArtifactOutput> artifact_;  // in the manifest's order
   std::unique_ptr<Decoder> decoder_;
+};
+
+// CPU time of the calling thread, microseconds.
+double thread_us() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) * 1e-3;
+}
+
+// Times a decoder on frames in turn: a repeated frame would flatter the branch predictor and the
+// caches. The views are made once, outside the clock. One thread at a time.
+class DecoderBench {
+ public:
+  explicit DecoderBench(const PythonDecoder& decoder)
+      : decoder_(decoder), scratch_(decoder.row().make_scratch()) {}
+
+  void add(const nb::dict& outputs) { frames_.push_back(decoder_.frame(outputs)); }
+
+  // Microseconds of this thread's CPU time, [rounds, frames].
+  nb::ndarray<nb::numpy, double> run(int rounds) {
+    if (rounds < 1) {
+      throw Error(Code::kUsage, "rounds", "must be positive");
+    }
+    const auto count = static_cast<std::size_t>(rounds);
+    auto [times, time] = new_array<double>({count, frames_.size()});
+    const nb::gil_scoped_release release;
+    for (std::size_t round = 0; round < count; ++round) {
+      for (const Frame& frame : frames_) {
+        const double start = thread_us();
+        decoder_.row().decode(frame.views, scratch_.get(), &poses_);
+        *time++ = thread_us() - start;
+      }
+    }
+    return times;
+  }
+
+  nb::list poses() {
+    nb::list all;
+    for (const Frame& frame : frames_) {
+      decoder_.row().decode(frame.views, scratch_.get(), &poses_);
+      all.append(arrays_of(poses_, decoder_.keypoints()));
+    }
+    return all;
+  }
+
+ private:
+  const PythonDecoder& decoder_;  // kept alive by Python
+  std::unique_ptr<Decoder::Scratch> scratch_;
+  std::vector<Frame> frames_;
+  Poses poses_;
 };
 
 }  // namespace
@@ -122,10 +212,20 @@ class PythonDecoder {
 void bind_decode(nb::module_& module) {
   nb::class_<PythonDecoder>(module, "Decoder",
                             "Network outputs to poses. Pure and reentrant; releases the GIL.")
-      .def(nb::init<const std::string&, int>(), nb::arg("manifest_json"), nb::arg("artifact") = 0)
+      .def(nb::init<const std::string&, int, const std::string&>(), nb::arg("manifest_json"),
+           nb::arg("artifact") = 0, nb::arg("kernels") = "")
       .def("decode", &PythonDecoder::decode, nb::arg("outputs"),
            "One frame's maps by name -> (scores [N], keypoints [N, K, 3] of x, y, score), float32, "
-           "network pixels.");
+           "network pixels.")
+      .def_prop_ro("kernels", &PythonDecoder::kernels, "The instruction set in use.");
+  nb::class_<DecoderBench>(module, "DecoderBench", "Times a decoder on frames in turn.")
+      .def(nb::init<const PythonDecoder&>(), nb::arg("decoder"), nb::keep_alive<1, 2>())
+      .def("add", &DecoderBench::add, nb::arg("outputs"), "Another frame, as Decoder.decode's.")
+      .def("run", &DecoderBench::run, nb::arg("rounds"),
+           "Microseconds of one thread's CPU time, float64 [rounds, frames].")
+      .def("poses", &DecoderBench::poses, "What is decoded of every frame, in order.");
+  module.def("decoder_kernels", &kernel_names,
+             "The instruction sets that this machine runs, best first.");
   module.def("decoders", &decoder_names, "The known algorithms.");
 }
 

@@ -120,13 +120,16 @@ Skeleton parse_skeleton(const At& at) {
   return skeleton;
 }
 
-void parse_input(const At& at, Manifest* manifest) {
-  at.object({"name", "width", "height", "channels", "resize"});
-  manifest->input_name = at["name"].word();
+void parse_input(const At& at, bool partial, Manifest* manifest) {
+  partial ? at.object({"width", "height"}, {"name", "channels", "resize"})
+          : at.object({"name", "width", "height", "channels", "resize"});
+  manifest->input_name = at.has("name") ? at["name"].word() : "";
   manifest->input_width = at["width"].positive(kMaxSidePx);
   manifest->input_height = at["height"].positive(kMaxSidePx);
-  manifest->input_rgb = at["channels"].choice({"RGB", "BGR"}) == "RGB";
-  at["resize"].choice({"letterbox"});
+  manifest->input_rgb = !at.has("channels") || at["channels"].choice({"RGB", "BGR"}) == "RGB";
+  if (at.has("resize")) {
+    at["resize"].choice({"letterbox"});
+  }
 }
 
 Layout layout(const At& at) {
@@ -318,12 +321,14 @@ void parse_files(const At& at, Manifest* manifest) {
   }
 }
 
-void parse_mode(const At& at, Manifest* manifest) {
-  const std::string mode = at["mode"].choice({"bottom_up", "top_down", "detector"});
+void parse_mode(const At& at, bool partial, Manifest* manifest) {
+  const std::string mode = partial && !at.has("mode")
+                               ? "bottom_up"
+                               : at["mode"].choice({"bottom_up", "top_down", "detector"});
   manifest->mode = mode == "bottom_up"  ? Mode::kBottomUp
                    : mode == "top_down" ? Mode::kTopDown
                                         : Mode::kDetector;
-  if (at.has("crop") != (mode == "top_down")) {
+  if (at.has("crop") != (mode == "top_down") && (at.has("crop") || !partial)) {
     at.fail("crop must stand in a top_down manifest, and only there");
   }
   if (at.has("crop")) {
@@ -381,9 +386,9 @@ int parse_schema(const At& at) {
 
 void check_keys(const At& at, bool partial) {
   if (partial) {
-    at.object({"mode", "skeleton", "input", "outputs", "decode"},
-              {"schema", "name", "version", "crop", "artifacts", "target", "gate", "accuracy",
-               "training", "derived_from", "files"});
+    at.object({"skeleton", "input", "outputs", "decode"},
+              {"mode", "schema", "name", "version", "crop", "artifacts", "target", "gate",
+               "accuracy", "training", "derived_from", "files"});
   } else {
     at.object({"schema", "name", "version", "mode", "skeleton", "input", "outputs", "decode",
                "artifacts", "target", "gate", "accuracy", "training", "derived_from", "files"},
@@ -399,7 +404,7 @@ Manifest parse_manifest(const std::string& text, const std::string& where, bool 
   Manifest manifest;
   manifest.schema = partial && at.mapping().count("schema") == 0 ? kSchema : parse_schema(at);
   check_keys(at, partial);
-  parse_mode(at, &manifest);
+  parse_mode(at, partial, &manifest);
   manifest.name = at.has("name") ? at["name"].word() : "";
   manifest.version = at.has("version") ? at["version"].word() : "";
   if (at["skeleton"].is_null() != (manifest.mode == Mode::kDetector)) {
@@ -408,7 +413,7 @@ Manifest parse_manifest(const std::string& text, const std::string& where, bool 
   if (!at["skeleton"].is_null()) {
     manifest.skeleton = parse_skeleton(at["skeleton"]);
   }
-  parse_input(at["input"], &manifest);
+  parse_input(at["input"], partial, &manifest);
   parse_outputs(at["outputs"], partial, &manifest);
   manifest.algorithm = at["decode"]["algorithm"].word();
   manifest.decode = at["decode"].mapping();

@@ -79,8 +79,9 @@ struct Manifest {
 };
 
 // Throws Error(kBundle): "<where>: outputs[1].stride: must be a positive integer". Unknown keys are
-// errors. `partial` admits a manifest of which only mode, skeleton, input, outputs and decode stand
-// (posewire bench decode, golden files, posewire._core.Decoder).
+// errors. `partial` admits a manifest of which only skeleton, input (width and height), outputs and
+// decode stand (posewire bench decode, golden files, posewire._core.Decoder). Without a mode it is
+// bottom_up; a top_down one needs no crop.
 Manifest parse_manifest(const std::string& text, const std::string& where, bool partial = false);
 
 // The shape of an output's frame without data: channels x ceil(input / stride), or channels x 1 x

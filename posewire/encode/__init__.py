@@ -15,18 +15,22 @@ from ..skeleton import Skeleton
 from . import paf
 from .agreement import Agreement, agreement
 from .encoder import Array, Encoder, People
+from .frames import SIZES, Rendered, render_frames
 from .people import draw_people
 
 __all__ = [
     "ENCODERS",
+    "SIZES",
     "Agreement",
     "Array",
     "Encoder",
     "People",
+    "Rendered",
     "agreement",
     "draw_people",
     "encoder",
     "partial_manifest",
+    "render_frames",
 ]
 
 # To add an algorithm: its file here, named as its decoder, and its line.

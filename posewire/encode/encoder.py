@@ -38,7 +38,7 @@ class Encoder:
 
 def cell_centres(count: int, stride: int) -> NDArray[np.float64]:
     """Centres of ``count`` cells in network pixels: stride * i + (stride - 1) / 2 (design 3.3)."""
-    return np.arange(count) * float(stride) + (stride - 1) / 2
+    return np.arange(count, dtype=np.float64) * stride + (stride - 1) / 2
 
 
 def cells(size: int, stride: int) -> int:

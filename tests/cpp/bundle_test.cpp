@@ -127,6 +127,28 @@ TEST(Manifest, PartialNeedsOnlyWhatADecoderNeeds) {
               HasSubstr("outputs[0].layout"));
 }
 
+TEST(Manifest, PartialWithoutAModeIsBottomUpAndWithoutACropTopDown) {
+  json raw = good_manifest();
+  raw.erase("mode");
+  raw["input"] = {{"width", 64}, {"height", 32}};
+  const Manifest manifest = parse_manifest(raw.dump(), "m", true);
+  EXPECT_EQ(manifest.mode, Mode::kBottomUp);
+  EXPECT_EQ(manifest.input_width, 64);
+  raw["mode"] = "top_down";
+  EXPECT_EQ(parse_manifest(raw.dump(), "m", true).mode, Mode::kTopDown);
+  raw["mode"] = "bottom_up";
+  raw["crop"] = {{"padding", 1.25}, {"fit", "letterbox"}};
+  EXPECT_THAT(error_of([&] { parse_manifest(raw.dump(), "m", true); }), HasSubstr("crop"));
+  raw.erase("crop");
+  raw["input"].erase("height");
+  EXPECT_THAT(error_of([&] { parse_manifest(raw.dump(), "m", true); }), HasSubstr("input.height"));
+  for (const char* key : {"mode", "input"}) {  // a bundle's own is held to all of it
+    raw = good_manifest();
+    key == std::string("mode") ? raw.erase(key) : raw[key].erase("resize");
+    EXPECT_THAT(error_of([&] { parse_manifest(raw.dump(), "m"); }), HasSubstr("is missing"));
+  }
+}
+
 TEST(Manifest, BoundsCountsAndSizes) {
   const auto error = [](const json& raw) {
     return error_of([&] { parse_manifest(raw.dump(), "m"); });
