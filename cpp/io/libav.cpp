@@ -312,7 +312,7 @@ class Libav final : public Source {
     if (error == AVERROR_EXIT || (!file_ && Clock::now() > deadline_)) {
       return "nothing came for " + std::to_string(options_.timeout_ms) + " ms";
     }
-    if (const std::string cut = cut_off(); !cut.empty()) {
+    if (std::string cut = cut_off(); !cut.empty()) {
       return cut;
     }
     if (error == AVERROR_STREAM_NOT_FOUND) {
