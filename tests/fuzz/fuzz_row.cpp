@@ -91,8 +91,11 @@ class Bytes {
   // What is left, again and again.
   void fill(std::vector<std::uint8_t>* to) {
     const std::size_t left = size_ - at_;
-    for (std::uint8_t& byte : *to) {
-      byte = left == 0 ? std::uint8_t{0} : data_[at_ + turn_++ % left];
+    for (std::size_t done = 0; left > 0 && done < to->size();) {
+      const std::size_t count = std::min(left - turn_, to->size() - done);
+      std::memcpy(to->data() + done, data_ + at_ + turn_, count);
+      done += count;
+      turn_ = (turn_ + count) % left;
     }
   }
 
