@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything a change must pass: formats, linters, types, the C++ tests (also under ThreadSanitizer), the Python tests.
 #   bash scripts/test.sh                 all of it, under 15 minutes on two cores
-#   bash scripts/test.sh lint cpp python  only these parts (tidy: clang-tidy, not in the default run yet)
+#   bash scripts/test.sh lint cpp python  only these parts (tidy: clang-tidy, not in the default run yet; asan: decoders
+#                                         and bundles under AddressSanitizer and UndefinedBehaviorSanitizer)
 # POSEWIRE_DATA may name a folder of real pictures; tests that need it skip without it and say so.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -53,6 +54,16 @@ tsan() {
   for test in channel batcher graph source_stage payload; do "build/tsan/tests/cpp/${test}_test" --gtest_brief=1; done
 }
 
+# Not among the default parts: building takes minutes.
+asan() {
+  say "decode and bundle under AddressSanitizer and UndefinedBehaviorSanitizer"
+  configure asan -DPOSEWIRE_OPENVINO=OFF
+  local tests test
+  mapfile -t tests < <(cd tests/cpp && ls decode*_test.cpp bundle_test.cpp)
+  cmake --build --preset asan --parallel "$jobs" --target "${tests[@]%.cpp}"
+  for test in "${tests[@]%.cpp}"; do UBSAN_OPTIONS=halt_on_error=1 "build/asan/tests/cpp/$test" --gtest_brief=1; done
+}
+
 python() {
   say "Python tests: the trainer"
   PYTHONSAFEPATH=1 "$bin/python" -m pytest -q tests/trainer tests/export tests/synthetic
@@ -64,9 +75,9 @@ python() {
 
 for part in "${parts[@]}"; do
   case "$part" in
-    lint | cpp | tsan | python | tidy) "$part" ;;
+    lint | cpp | tsan | asan | python | tidy) "$part" ;;
     *)
-      echo "test: unknown part '$part' (known: lint cpp tsan python tidy)" >&2
+      echo "test: unknown part '$part' (known: lint cpp tsan asan python tidy)" >&2
       exit 64
       ;;
   esac
