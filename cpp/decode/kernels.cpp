@@ -3,6 +3,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define POSEWIRE_X86_VARIANTS 1
+#include <immintrin.h>
 #else
 #define POSEWIRE_X86_VARIANTS 0
 #endif
@@ -10,13 +11,36 @@
 namespace posewire {
 namespace {
 
-// The tuning flags of GCC's targets allow gathers and full vectors, which its generic tuning
-// avoids.
+// Of every set of eight lanes: their numbers, in order, and how many they are.
+struct Lanes {
+  alignas(16) std::uint16_t numbers[256][8];
+  std::uint8_t count[256];
+};
+constexpr Lanes every_set() {
+  Lanes lanes{};
+  for (unsigned set = 0; set < 256; ++set) {
+    for (unsigned lane = 0; lane < 8; ++lane) {
+      if ((set >> lane & 1U) != 0) {
+        lanes.numbers[set][lanes.count[set]++] = static_cast<std::uint16_t>(lane);
+      }
+    }
+  }
+  return lanes;
+}
+constexpr Lanes kLanesOf = every_set();
+
 namespace portable {
+#if POSEWIRE_X86_VARIANTS
+#define POSEWIRE_VECTORS 1
+#else
+#define POSEWIRE_VECTORS 0
+#endif
 #include "decode/kernels.inc"
+#undef POSEWIRE_VECTORS
 }  // namespace portable
 
 #if POSEWIRE_X86_VARIANTS
+#define POSEWIRE_VECTORS 2
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
 #else
@@ -33,6 +57,7 @@ namespace avx2 {
 #else
 #pragma GCC pop_options
 #pragma GCC push_options
+// The tuning flags allow full vectors, which GCC's generic tuning avoids.
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,tune=skylake-avx512,prefer-vector-width=512")
 #endif
 namespace avx512 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inner loops, compiled once per instruction set and chosen at run time: a portable build uses
-// the machine's vectors. Written branch-free over arrays so that the compiler vectorises them; all
+// the machine's vectors. Written with the compilers' vectors of eight or as branch-free loops; all
 // variants give the same bits (no contraction, no reordering of sums). None allocates or throws.
 #pragma once
 
@@ -12,7 +12,35 @@ namespace posewire {
 
 // Arrays that the kernels read and write are padded to a multiple of this many elements: they
 // compute whole vectors. What stands in the padding does not matter.
-constexpr int kLanes = 16;
+constexpr int kLanes = 8;
+
+// One limb's field: two dense planes of at least 2 x 2 and at most 4096 x 4096 cells.
+struct FieldView {
+  const float* x;
+  const float* y;
+  int height, width;
+};
+
+// Keypoint candidates of one type as ends of a limb: cells, and the limb's field there.
+struct LimbEnds {
+  float *x, *y, *field_x, *field_y;
+};
+
+// What makes a pair of candidates a limb.
+struct LimbRules {
+  float threshold;      // lowest component of the field along the limb that is a hit
+  int least_hits;       // among all samples
+  float samples;        // both ends included
+  int inner;            // samples between the ends
+  const float* shares;  // their places, 0 … 1 from end to end; padded with 1
+  float free_length;    // cells; longer limbs lose score
+};
+
+// A limb between candidates a and b of its two types.
+struct LimbPair {
+  float score;
+  std::uint16_t a, b;
+};
 
 struct Kernels {
   const char* name;  // "avx512", "avx2", "portable" (SSE2 on x86-64, NEON on AArch64)
@@ -25,27 +53,33 @@ struct Kernels {
   void (*from_uint8)(const std::uint8_t* from, std::ptrdiff_t step, int count, float scale,
                      float zero_point, float* to);
 
-  // Copies a plane into the middle of one with a border of one cell, NaN as -Inf (comparisons of
-  // neighbours then are an order); true where any cell is over the threshold.
-  bool (*copy_plane)(const float* from, std::ptrdiff_t row_stride, int height, int width,
-                     float threshold, float* bordered);
+  // Blocks of 32 cells of a dense plane with any value over the threshold (the last one, if it is
+  // not whole, in any case): their numbers in order, and how many. Returns the sum of the squares
+  // of the negative values (at most 1 each) among the first eight cells of every whole block.
+  float (*scan)(const float* plane, int cells, float threshold, std::uint32_t* blocks, int* found);
 
-  // flags[i] = 1 where bordered[i] is over the threshold and a local maximum among its eight
-  // neighbours, for i in [0, count), rows `stride` elements apart. Of equal neighbours the first in
-  // memory wins, so that a plateau gives one peak. bordered points at the first inner row.
-  void (*flag_peaks)(const float* bordered, int stride, int count, float threshold,
-                     std::uint8_t* flags);
+  // Places (y * width + x) in those blocks, in order, that are over the threshold and higher than
+  // their eight neighbours; of equal ones the first in memory, so that a plateau gives one peak;
+  // NaN is lower than any number. border[b]: the cells of block b that lack a neighbour, all of
+  // them where the rows above and below the block are not whole. Returns how many.
+  int (*maxima)(const float* plane, int height, int width, float threshold,
+                const std::uint32_t* blocks, int count, const std::uint32_t* border, int* places);
 
   // Sub-cell offset on one axis from three values in a row, by a parabola through their logarithms:
   // exact for a Gaussian of any width. In [-0.5, 0.5], never NaN.
   void (*refine)(const float* before, const float* peak, const float* after, int count,
                  float* offset);
 
-  // One keypoint a against `count` candidates b of a limb: keep[j] = 1 where the limb's field
-  // points from a towards b at both of them (af and bf are its values there). A field is a limb's
-  // only near the limb, so most pairs of different people fail one of the two.
-  void (*probe)(float ax, float ay, float afx, float afy, const float* bx, const float* by,
-                const float* bfx, const float* bfy, int count, std::uint8_t* keep);
+  // The field at `count` candidates, bilinearly, clamped to the map.
+  void (*limb_ends)(const FieldView& field, const float* x, const float* y, int count,
+                    LimbEnds ends);
+
+  // The pairs of candidates that are limbs by `rules`, by a, then b; score in (0, 1]. At most 256 of
+  // a type. First the field must point from a towards b at both of them, then agree in two of the
+  // three cells nearest to the quarters between; what is left is integrated. `pairs` and `out` have
+  // room for count_a * count_b + 8. Returns how many.
+  int (*limb_pairs)(const FieldView& field, const LimbRules& rules, LimbEnds a, int count_a,
+                    LimbEnds b, int count_b, std::uint16_t* pairs, LimbPair* out);
 };
 
 const Kernels& best_kernels();                    // for this machine

@@ -10,6 +10,7 @@
 // Parameters (manifest "decode"; every one optional):
 //   background        bool   whether heatmaps' last channel is the background; from its count
 //   score_threshold   0.05   lowest heatmap value of a keypoint
+//   noise_margin      4      it is also over so many standard deviations of the map's white noise
 //   limb_threshold    0.03   lowest field component along the limb that counts as a hit
 //   limb_ratio        0.7    share of samples that must be hits
 //   samples           10     along a limb, both ends included
@@ -18,9 +19,9 @@
 //   min_keypoints     3      of a reported person
 //   person_threshold  0.05   lowest mean score over all K keypoints of a reported person
 //
-// Per limb: every pair of candidates is probed, first at both ends (all b of one a in vectors),
-// then at the cells nearest to three points between them; what is left is integrated until too many
-// samples have missed. The best pairs are taken greedily, one to one; assembly.h joins them.
+// Per limb: every pair of candidates is probed, first at both ends, then at the cells nearest to
+// three points between them; what is left is integrated (limbs.inc, eight at a time). The best pairs
+// are taken greedily, one to one (matching.h); assembly.h joins them.
 //
 // Worst case, any input: P = max_peaks per type. Time O(K H W + L P² samples + L P² log P), memory
 // O(K H W + L H W + P² + (K² / 64 + L) P), all allocated by make_scratch(): at most P² = 9,216
@@ -29,13 +30,13 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
 #include "decode/assembly.h"
-#include "decode/field.h"
+#include "decode/matching.h"
 #include "decode/params.h"
 #include "decode/peaks.h"
 #include "decode/planes.h"
@@ -45,14 +46,8 @@ namespace posewire {
 namespace {
 
 struct Settings {
-  float score_threshold, limb_threshold, limb_ratio, length_prior, person_threshold;
+  float score_threshold, noise_margin, limb_threshold, limb_ratio, length_prior, person_threshold;
   int samples, max_peaks, min_keypoints;
-};
-
-// A pair of candidates of one limb, by their indices among the peaks of their types.
-struct Candidate {
-  float score;
-  std::int16_t a, b;
 };
 
 struct Ranked {
@@ -60,31 +55,41 @@ struct Ranked {
   int group;
 };
 
+// Memory of LimbEnds.
+struct Ends {
+  explicit Ends(int max_peaks) : values(4 * padded(max_peaks)) {}
+  LimbEnds view() {
+    const std::size_t row = values.size() / 4;
+    float* x = values.data();
+    return {x, x + row, x + 2 * row, x + 3 * row};
+  }
+  std::vector<float> values;
+};
+
 class PafScratch : public Decoder::Scratch {
  public:
   PafScratch(int keypoints, int limbs, int height, int width, int max_peaks)
       : search(height, width, max_peaks),
         peaks(static_cast<std::size_t>(keypoints), Peaks(max_peaks)),
+        a(max_peaks),
+        b(max_peaks),
+        matching(max_peaks),
         assembly(keypoints, max_peaks) {
-    const std::size_t row = peaks[0].x.size();
-    for (std::vector<float>* ends : {&afx, &afy, &bfx, &bfy}) {
-      ends->resize(row);
-    }
-    keep.resize(row);
-    candidates.reserve(static_cast<std::size_t>(max_peaks) * static_cast<std::size_t>(max_peaks));
-    used_a.resize(row);
-    used_b.resize(row);
+    const std::size_t square =
+        static_cast<std::size_t>(max_peaks) * static_cast<std::size_t>(max_peaks);
+    pairs.resize(square + kLanes);
+    candidates.resize(square + kLanes);
     connections.reserve(static_cast<std::size_t>(limbs) * static_cast<std::size_t>(max_peaks));
     ranking.reserve(static_cast<std::size_t>(keypoints) * static_cast<std::size_t>(max_peaks));
   }
 
   std::vector<float> heatmaps, fields;  // only for outputs that are not float32 NCHW
   PeakScratch search;
-  std::vector<Peaks> peaks;               // per keypoint type
-  std::vector<float> afx, afy, bfx, bfy;  // the limb's field at its candidates
-  std::vector<std::uint8_t> keep;         // one a, all b: worth integrating
-  std::vector<Candidate> candidates;
-  std::vector<std::uint8_t> used_a, used_b;
+  std::vector<Peaks> peaks;  // per keypoint type
+  Ends a, b;                 // of the limb at hand
+  std::vector<std::uint16_t> pairs;
+  std::vector<LimbPair> candidates;
+  Matching matching;
   std::vector<Connection> connections;
   Assembly assembly;
   std::vector<Ranked> ranking;
@@ -101,10 +106,8 @@ class Paf : public Decoder {
   void decode(const std::vector<MapView>& outputs, Scratch* scratch, Poses* poses) const override;
 
  private:
+  void set_rules();
   void check_frame(const std::vector<MapView>& outputs) const;
-  float limb_score(const Field& field, const PafScratch& s, const Peaks& a, std::size_t i,
-                   const Peaks& b, std::size_t j) const;
-  void find_candidates(const Field& field, const Peaks& a, const Peaks& b, PafScratch* s) const;
   void connect(std::size_t limb, const MapView& pafs, PafScratch* s) const;
   void report(PafScratch* s, Poses* poses) const;
 
@@ -112,8 +115,8 @@ class Paf : public Decoder {
   Settings settings_{};
   int keypoints_ = 0, height_ = 0, width_ = 0, stride_ = 0;
   int heatmap_channels_ = 0;
-  int allowed_misses_ = 0;
-  float sample_step_ = 0.0F;                   // along a limb, as a share of it
+  LimbRules rules_{};
+  std::vector<float> shares_;                  // rules_'
   std::size_t heatmaps_at_ = 0, pafs_at_ = 0;  // indices among the outputs
   std::vector<std::pair<int, int>> limbs_;
 };
@@ -154,6 +157,7 @@ Paf::Paf(const Manifest& manifest, const Kernels& kernels)
   Params params(manifest.decode);
   const bool background = params.boolean("background").value_or(heatmaps.channels > keypoints_);
   settings_.score_threshold = params.number("score_threshold", 0.05F, 1e-6F, 1.0F);
+  settings_.noise_margin = params.number("noise_margin", 4.0F, 0.0F, 100.0F);
   settings_.limb_threshold = params.number("limb_threshold", 0.03F, 0.0F, 1.0F);
   settings_.limb_ratio = params.number("limb_ratio", 0.7F, 0.0F, 1.0F);
   settings_.length_prior = params.number("length_prior", 0.5F, 0.01F, 100.0F);
@@ -162,10 +166,6 @@ Paf::Paf(const Manifest& manifest, const Kernels& kernels)
   settings_.max_peaks = params.integer("max_peaks", 96, 1, 256);
   settings_.min_keypoints = params.integer("min_keypoints", 3, 1, 256);
   params.done();
-  allowed_misses_ =
-      settings_.samples -
-      static_cast<int>(std::ceil(settings_.limb_ratio * static_cast<float>(settings_.samples)));
-  sample_step_ = 1.0F / static_cast<float>(settings_.samples - 1);
   heatmap_channels_ = keypoints_ + (background ? 1 : 0);
   if (heatmaps.channels != heatmap_channels_) {
     refuse("outputs.heatmaps.channels", "is " + std::to_string(heatmaps.channels) +
@@ -188,6 +188,21 @@ Paf::Paf(const Manifest& manifest, const Kernels& kernels)
     refuse("input", "gives maps of " + std::to_string(width_) + " x " + std::to_string(height_) +
                         " cells; paf needs 2 … 4096 each way");
   }
+  set_rules();
+}
+
+void Paf::set_rules() {
+  const auto samples = static_cast<float>(settings_.samples);
+  rules_.threshold = settings_.limb_threshold;
+  rules_.least_hits = static_cast<int>(std::ceil(settings_.limb_ratio * samples));
+  rules_.samples = samples;
+  rules_.inner = settings_.samples - 2;
+  rules_.free_length = settings_.length_prior * static_cast<float>(height_);
+  shares_.assign(static_cast<std::size_t>(rules_.inner + kLanes), 1.0F);
+  for (int k = 0; k < rules_.inner; ++k) {
+    shares_[static_cast<std::size_t>(k)] = static_cast<float>(k + 1) / (samples - 1.0F);
+  }
+  rules_.shares = shares_.data();
 }
 
 // The caller promised shapes as they were opened; a wrong one would read foreign memory.
@@ -202,89 +217,6 @@ void Paf::check_frame(const std::vector<MapView>& outputs) const {
   }
 }
 
-// A field is made of unit vectors: what a network puts beyond, and NaN, must not outvote the rest.
-float bounded(float dot) {
-  return dot > -1.0F ? std::min(dot, 1.0F) : -1.0F;  // NaN: -1
-}
-
-constexpr int kNearHits = 2;
-
-// Mean of the field's component along a -> b plus the length prior; not over 0: no limb.
-float Paf::limb_score(const Field& field, const PafScratch& s, const Peaks& a, std::size_t i,
-                      const Peaks& b, std::size_t j) const {
-  const float dx = b.x[j] - a.x[i], dy = b.y[j] - a.y[i];
-  const float squared = dx * dx + dy * dy;
-  const float length = std::sqrt(squared);
-  // Three cells between the ends, cheaply and without a branch between them: most pairs end here.
-  int near_hits = 0;
-  for (const float t : {0.25F, 0.5F, 0.75F}) {
-    const Vector here = field.near(a.x[i] + t * dx, a.y[i] + t * dy);
-    near_hits += dx * here.x + dy * here.y > settings_.limb_threshold * length ? 1 : 0;
-  }
-  if (near_hits < kNearHits) {
-    return 0.0F;
-  }
-  const float ux = dx / length, uy = dy / length;
-  const float at_a = bounded(ux * s.afx[i] + uy * s.afy[i]);
-  const float at_b = bounded(ux * s.bfx[j] + uy * s.bfy[j]);
-  float sum = at_a + at_b;
-  int misses =
-      (at_a > settings_.limb_threshold ? 0 : 1) + (at_b > settings_.limb_threshold ? 0 : 1);
-  for (int k = 1; k < settings_.samples - 1; ++k) {
-    const float t = static_cast<float>(k) * sample_step_;
-    const Vector here = field.at(a.x[i] + t * dx, a.y[i] + t * dy);
-    const float dot = bounded(ux * here.x + uy * here.y);
-    sum += dot;
-    misses += dot > settings_.limb_threshold ? 0 : 1;
-    if (misses > allowed_misses_) {
-      return 0.0F;
-    }
-  }
-  if (misses > allowed_misses_) {
-    return 0.0F;
-  }
-  const float free_length = settings_.length_prior * static_cast<float>(height_);
-  const float prior = length > free_length ? free_length / length - 1.0F : 0.0F;
-  return sum / static_cast<float>(settings_.samples) + prior;
-}
-
-// Fills `candidates` with the pairs that may be limbs, best first.
-void Paf::find_candidates(const Field& field, const Peaks& a, const Peaks& b, PafScratch* s) const {
-  s->candidates.clear();
-  for (int i = 0; i < a.count; ++i) {
-    const auto from = static_cast<std::size_t>(i);
-    kernels_.probe(a.x[from], a.y[from], s->afx[from], s->afy[from], b.x.data(), b.y.data(),
-                   s->bfx.data(), s->bfy.data(), b.count, s->keep.data());
-    for (int j = 0; j < b.count; ++j) {
-      const auto to = static_cast<std::size_t>(j);
-      if (s->keep[to] == 0) {
-        continue;
-      }
-      const float score = limb_score(field, *s, a, from, b, to);
-      if (score > 0.0F) {
-        s->candidates.push_back(
-            {score, static_cast<std::int16_t>(i), static_cast<std::int16_t>(j)});
-      }
-    }
-  }
-  std::sort(s->candidates.begin(), s->candidates.end(),
-            [](const Candidate& left, const Candidate& right) {
-              return left.score != right.score ? left.score > right.score
-                     : left.a != right.a       ? left.a < right.a
-                                               : left.b < right.b;
-            });
-}
-
-void sample_at(const Field& field, const Peaks& peaks, std::vector<float>* x,
-               std::vector<float>* y) {
-  for (int i = 0; i < peaks.count; ++i) {
-    const auto n = static_cast<std::size_t>(i);
-    const Vector here = field.at(peaks.x[n], peaks.y[n]);
-    (*x)[n] = here.x;
-    (*y)[n] = here.y;
-  }
-}
-
 // Appends the connections of one limb.
 void Paf::connect(std::size_t limb, const MapView& pafs, PafScratch* s) const {
   const auto [type_a, type_b] = limbs_[limb];
@@ -293,20 +225,18 @@ void Paf::connect(std::size_t limb, const MapView& pafs, PafScratch* s) const {
   if (a.count == 0 || b.count == 0) {
     return;
   }
-  const Field field(pafs, static_cast<int>(2 * limb));
-  sample_at(field, a, &s->afx, &s->afy);
-  sample_at(field, b, &s->bfx, &s->bfy);
-  find_candidates(field, a, b, s);
-  std::fill(s->used_a.begin(), s->used_a.end(), std::uint8_t{0});
-  std::fill(s->used_b.begin(), s->used_b.end(), std::uint8_t{0});
-  for (const Candidate& candidate : s->candidates) {
-    std::uint8_t& used_a = s->used_a[static_cast<std::size_t>(candidate.a)];
-    std::uint8_t& used_b = s->used_b[static_cast<std::size_t>(candidate.b)];
-    if (used_a == 0 && used_b == 0) {
-      used_a = used_b = 1;
-      s->connections.push_back({candidate.score, type_a * settings_.max_peaks + candidate.a,
-                                type_b * settings_.max_peaks + candidate.b});
-    }
+  const float* plane = static_cast<const float*>(pafs.data) +
+                       2 * static_cast<std::ptrdiff_t>(limb) * pafs.channel_stride;
+  const FieldView field = {plane, plane + pafs.channel_stride, height_, width_};
+  kernels_.limb_ends(field, a.x.data(), a.y.data(), a.count, s->a.view());
+  kernels_.limb_ends(field, b.x.data(), b.y.data(), b.count, s->b.view());
+  int count = kernels_.limb_pairs(field, rules_, s->a.view(), a.count, s->b.view(), b.count,
+                                  s->pairs.data(), s->candidates.data());
+  count = s->matching.run(s->candidates.data(), count);
+  for (int i = 0; i < count; ++i) {
+    const LimbPair& pair = s->candidates[static_cast<std::size_t>(i)];
+    s->connections.push_back({pair.score, type_a * settings_.max_peaks + pair.a,
+                              type_b * settings_.max_peaks + pair.b});
   }
 }
 
@@ -356,8 +286,8 @@ void Paf::decode(const std::vector<MapView>& outputs, Scratch* scratch, Poses* p
   const MapView pafs =
       float_planes(outputs[pafs_at_], outputs[pafs_at_].channels, kernels_, &s->fields);
   for (int k = 0; k < keypoints_; ++k) {
-    find_peaks(heatmaps, k, settings_.score_threshold, settings_.max_peaks, kernels_, &s->search,
-               &s->peaks[static_cast<std::size_t>(k)]);
+    find_peaks(heatmaps, k, settings_.score_threshold, settings_.noise_margin, settings_.max_peaks,
+               kernels_, &s->search, &s->peaks[static_cast<std::size_t>(k)]);
   }
   s->connections.clear();
   for (std::size_t limb = 0; limb < limbs_.size(); ++limb) {

@@ -4,36 +4,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 #include <limits>
 
 namespace posewire {
 namespace {
-
-std::size_t padded(int count) {
-  const int lanes = (count + kLanes - 1) / kLanes * kLanes;
-  return static_cast<std::size_t>(lanes);
-}
-
-// Indices (from the first inner row) of flagged cells into `places`. Peaks are rare: eight flags
-// are looked at together. Returns how many.
-int collect(const std::vector<std::uint8_t>& flags, int count, std::vector<int>* places) {
-  int found = 0;
-  int* to = places->data();
-  for (int i = 0; i < count; i += 8) {
-    std::uint64_t eight;
-    std::memcpy(&eight, flags.data() + i, sizeof eight);
-    if (eight == 0) {
-      continue;
-    }
-    for (int k = i; k < i + 8; ++k) {
-      if (flags[static_cast<std::size_t>(k)] != 0) {
-        to[found++] = k;
-      }
-    }
-  }
-  return found;
-}
 
 // A neighbour outside the map is unknown, not low: with the other axis' curvature (a keypoint's
 // blob is round) the parabola is still determined. `missing` is the logarithm's place to fill.
@@ -53,6 +27,9 @@ float curvature_of(float before, float peak, float after) {
 
 constexpr float kOutside = -std::numeric_limits<float>::infinity();
 
+// A neighbour's value; NaN and -Inf tell no more than the outside does.
+float known(float value) { return value >= -3e38F ? value : kOutside; }
+
 void mend_border(float* before, float peak, float* after, float curvature) {
   if (*before == kOutside && *after != kOutside) {
     *before = across_border(peak, std::max(*after, 0.02F * peak), curvature);
@@ -64,49 +41,62 @@ void mend_border(float* before, float peak, float* after, float curvature) {
 }  // namespace
 
 PeakScratch::PeakScratch(int height, int width, int max_peaks)
-    : bordered(static_cast<std::size_t>(height + 2) * static_cast<std::size_t>(width + 2) + kLanes,
-               kOutside),
-      flags(static_cast<std::size_t>(height) * static_cast<std::size_t>(width + 2) + kLanes, 0),
-      // No two neighbours are both maxima: at most one in each block of 2 x 2.
-      places(static_cast<std::size_t>((height + 1) / 2) * static_cast<std::size_t>((width + 1) / 2),
-             0),
+    : blocks(static_cast<std::size_t>(height * width) / 32 + 1),
+      border(blocks.size(), 0),
+      // No two neighbours are both maxima: at most one in each block of 2 x 2. One more is written.
+      places(static_cast<std::size_t>((height + 1) / 2) * static_cast<std::size_t>((width + 1) / 2) +
+             1),
       left(padded(max_peaks)),
       centre(padded(max_peaks)),
       right(padded(max_peaks)),
       upper(padded(max_peaks)),
-      lower(padded(max_peaks)) {}
+      lower(padded(max_peaks)) {
+  const int cells = height * width;
+  for (int i = 0; i < cells; ++i) {
+    const int first = i / 32 * 32;
+    const bool rows_whole = first >= width && first + 31 + width < cells;
+    if (!rows_whole || i % width == 0 || i % width == width - 1) {
+      border[static_cast<std::size_t>(i / 32)] |= 1U << i % 32;
+    }
+  }
+  if (cells % 32 != 0) {
+    border.back() = ~0U;
+  }
+}
 
 Peaks::Peaks(int max_peaks)
     : x(padded(max_peaks)), y(padded(max_peaks)), score(padded(max_peaks)) {}
 
-void find_peaks(const MapView& heatmaps, int channel, float threshold, int max_peaks,
-                const Kernels& kernels, PeakScratch* scratch, Peaks* peaks) {
-  peaks->count = 0;
-  const int stride = heatmaps.width + 2;
-  const int cells = heatmaps.height * stride;
+void find_peaks(const MapView& heatmaps, int channel, float threshold, float noise_margin,
+                int max_peaks, const Kernels& kernels, PeakScratch* scratch, Peaks* peaks) {
+  const int height = heatmaps.height, width = heatmaps.width, cells = height * width;
   const float* plane = static_cast<const float*>(heatmaps.data) + channel * heatmaps.channel_stride;
-  if (!kernels.copy_plane(plane, heatmaps.row_stride, heatmaps.height, heatmaps.width, threshold,
-                          scratch->bordered.data())) {
-    return;
-  }
-  const float* inner = scratch->bordered.data() + stride;
-  // From the first inner cell to the last: the border cells between rows are never over a
-  // threshold.
-  kernels.flag_peaks(inner + 1, stride, cells - 2, threshold, scratch->flags.data() + 1);
-  int found = collect(scratch->flags, cells, &scratch->places);
+  peaks->count = 0;
+  int blocks = 0;
+  const float squares =
+      kernels.scan(plane, cells, threshold, scratch->blocks.data(), &blocks);
+  // Half of white noise is negative.
+  const float noise = std::sqrt(2.0F * squares / static_cast<float>(std::max(cells / 32 * 8, 1)));
+  const float floor = std::max(threshold, noise_margin * noise);
   int* places = scratch->places.data();
+  int found = kernels.maxima(plane, height, width, floor, scratch->blocks.data(), blocks,
+                             scratch->border.data(), places);
   if (found > max_peaks) {
-    std::nth_element(places, places + max_peaks, places + found, [inner](int i, int k) {
-      return inner[i] != inner[k] ? inner[i] > inner[k] : i < k;
+    std::nth_element(places, places + max_peaks, places + found, [plane](int i, int k) {
+      return plane[i] != plane[k] ? plane[i] > plane[k] : i < k;
     });
     std::sort(places, places + max_peaks);
     found = max_peaks;
   }
   for (int i = 0; i < found; ++i) {
     const auto n = static_cast<std::size_t>(i);
-    const float* at = inner + places[i];
+    const int row = places[i] / width, column = places[i] - row * width;
+    const float* at = plane + places[i];
     const float peak = *at;
-    float left = at[-1], right = at[1], upper = at[-stride], lower = at[stride];
+    float left = column > 0 ? known(at[-1]) : kOutside;
+    float right = column < width - 1 ? known(at[1]) : kOutside;
+    float upper = row > 0 ? known(at[-width]) : kOutside;
+    float lower = row < height - 1 ? known(at[width]) : kOutside;
     if (left == kOutside || right == kOutside) {
       mend_border(&left, peak, &right, curvature_of(upper, peak, lower));
     }
@@ -126,8 +116,8 @@ void find_peaks(const MapView& heatmaps, int channel, float threshold, int max_p
                  peaks->y.data());
   for (int i = 0; i < found; ++i) {
     const auto n = static_cast<std::size_t>(i);
-    peaks->x[n] += static_cast<float>(places[i] % stride - 1);
-    const int row = places[i] / stride;
+    const int row = places[i] / width;
+    peaks->x[n] += static_cast<float>(places[i] - row * width);
     peaks->y[n] += static_cast<float>(row);
   }
   peaks->count = found;

@@ -37,7 +37,7 @@ void convert(const MapView& view, const void* from, int count, std::ptrdiff_t st
 
 MapView float_planes(const MapView& view, int channels, const Kernels& kernels,
                      std::vector<float>* buffer) {
-  if (view.dtype == DType::kFloat32 && view.column_stride == 1) {
+  if (view.dtype == DType::kFloat32 && view.column_stride == 1 && view.row_stride == view.width) {
     MapView same = view;
     same.channels = channels;
     return same;

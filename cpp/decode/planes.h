@@ -9,9 +9,9 @@
 
 namespace posewire {
 
-// The first `channels` channels of `view` as float32 with column_stride 1: the view itself where it
-// is so already, else a copy in `buffer` (NCHW, dense; grown when too small and then kept). Any
-// element type, layout and scale; a value stands for (value - zero_point) * scale.
+// The first `channels` channels of `view` as dense float32 planes (column_stride 1, row_stride the
+// width): the view itself where it is so already, else a copy in `buffer` (grown when too small and
+// then kept). Any element type, layout and scale; a value stands for (value - zero_point) * scale.
 MapView float_planes(const MapView& view, int channels, const Kernels& kernels,
                      std::vector<float>* buffer);
 

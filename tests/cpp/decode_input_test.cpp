@@ -210,14 +210,14 @@ TEST(Peaks, APlateauIsOnePeakAndTheHighestAreKept) {
   const MapView view = dense_map(map.data(), DType::kFloat32, Layout::kNCHW, 1, height, width);
   PeakScratch scratch(height, width, 4);
   Peaks peaks(4);
-  find_peaks(view, 0, 0.1F, 4, best_kernels(), &scratch, &peaks);
+  find_peaks(view, 0, 0.1F, 4.0F, 4, best_kernels(), &scratch, &peaks);
   EXPECT_EQ(peaks.count, 1);
   for (int i = 0; i < height * width; ++i) {
     const int x = i % width, y = i / width;
     map[static_cast<std::size_t>(i)] =
         x % 2 == 1 && y % 2 == 1 ? 0.3F + 0.001F * static_cast<float>(i) : 0.0F;
   }
-  find_peaks(view, 0, 0.1F, 4, best_kernels(), &scratch, &peaks);
+  find_peaks(view, 0, 0.1F, 4.0F, 4, best_kernels(), &scratch, &peaks);
   ASSERT_EQ(peaks.count, 4);
   for (std::size_t i = 0; i < 4; ++i) {
     EXPECT_FLOAT_EQ(peaks.y[i], 11.0F);
