@@ -77,8 +77,7 @@ class PafScratch : public Decoder::Scratch {
         assembly(keypoints, max_peaks) {
     const std::size_t square =
         static_cast<std::size_t>(max_peaks) * static_cast<std::size_t>(max_peaks);
-    pairs.resize(square + kLanes);
-    candidates.resize(square + kLanes);
+    candidates.resize(square + 1);
     connections.reserve(static_cast<std::size_t>(limbs) * static_cast<std::size_t>(max_peaks));
     ranking.reserve(static_cast<std::size_t>(keypoints) * static_cast<std::size_t>(max_peaks));
   }
@@ -87,7 +86,6 @@ class PafScratch : public Decoder::Scratch {
   PeakScratch search;
   std::vector<Peaks> peaks;  // per keypoint type
   Ends a, b;                 // of the limb at hand
-  std::vector<std::uint16_t> pairs;
   std::vector<LimbPair> candidates;
   Matching matching;
   std::vector<Connection> connections;
@@ -231,7 +229,7 @@ void Paf::connect(std::size_t limb, const MapView& pafs, PafScratch* s) const {
   kernels_.limb_ends(field, a.x.data(), a.y.data(), a.count, s->a.view());
   kernels_.limb_ends(field, b.x.data(), b.y.data(), b.count, s->b.view());
   int count = kernels_.limb_pairs(field, rules_, s->a.view(), a.count, s->b.view(), b.count,
-                                  s->pairs.data(), s->candidates.data());
+                                  s->candidates.data());
   count = s->matching.run(s->candidates.data(), count);
   for (int i = 0; i < count; ++i) {
     const LimbPair& pair = s->candidates[static_cast<std::size_t>(i)];
