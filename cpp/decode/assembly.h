@@ -5,6 +5,7 @@
 // keypoint type are different people and are never joined.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -18,11 +19,11 @@ struct Connection {
 
 class Assembly {
  public:
-  // Nodes are type * per_type + index.
-  Assembly(int types, int per_type);
+  // Nodes are type * per_type + index; `connections` is the most that run() will be given.
+  Assembly(int types, int per_type, int connections);
 
-  // Forms the groups. Sorts `connections` (best first; equal ones by node, so that the result does
-  // not depend on the order given). O(C log C) for C connections.
+  // Forms the groups. Scores are in (0, 1]. Sorts `connections` (best first; equal ones by node, so
+  // that the result does not depend on the order given). O(C log C) for C connections.
   void run(std::vector<Connection>* connections);
 
   // Nodes of each group with at least one connection: group g is nodes()[starts()[g] …
@@ -35,11 +36,17 @@ class Assembly {
   int root_of(int node) noexcept;
   bool join(int a, int b) noexcept;
   void touch(int node);
+  void sort(std::vector<Connection>* connections);
 
   int per_type_, words_;
-  std::vector<int> parent_;           // per node; -1: not touched in this run
-  std::vector<std::uint64_t> owned_;  // per node, `words_` each: types that a root's group owns
-  std::vector<int> touched_, group_, nodes_, starts_;
+  std::vector<int> parent_;             // per node; -1: not touched in this run
+  std::vector<std::uint64_t> owned_;    // per node, `words_` each: types that a root's group owns
+  std::vector<std::uint64_t> touched_;  // per node one bit: in this run
+  std::vector<int> order_;              // the touched nodes
+  std::vector<int> group_;              // per node
+  std::vector<int> nodes_, starts_;
+  std::vector<std::size_t> buckets_;  // of scores
+  std::vector<Connection> sorted_;
 };
 
 }  // namespace posewire

@@ -14,6 +14,10 @@ namespace posewire {
 // compute whole vectors. What stands in the padding does not matter.
 constexpr int kLanes = 8;
 
+// Cells of a heatmap that are looked at together.
+constexpr int kBlock = 16;
+constexpr std::uint32_t kAllOfBlock = 0xFFFFU;
+
 // One limb's field: two dense planes of at least 2 x 2 and at most 4096 x 4096 cells.
 struct FieldView {
   const float* x;
@@ -53,15 +57,16 @@ struct Kernels {
   void (*from_uint8)(const std::uint8_t* from, std::ptrdiff_t step, int count, float scale,
                      float zero_point, float* to);
 
-  // Blocks of 32 cells of a dense plane with any value over the threshold (the last one, if it is
-  // not whole, in any case): their numbers in order, and how many. Returns the sum of the squares
-  // of the negative values (at most 1 each) among the first eight cells of every whole block.
+  // Blocks of kBlock cells of a dense plane with any value over the threshold (the last one may not
+  // be whole): their numbers in order, and how many; `blocks` has room for all and two more.
+  // Returns the sum of the squares of the negative values (at most 1 each) among the first eight
+  // of every 32 cells.
   float (*scan)(const float* plane, int cells, float threshold, std::uint32_t* blocks, int* found);
 
   // Places (y * width + x) in those blocks, in order, that are over the threshold and higher than
   // their eight neighbours; of equal ones the first in memory, so that a plateau gives one peak;
-  // NaN is lower than any number. border[b]: the cells of block b that lack a neighbour, all of
-  // them where the rows above and below the block are not whole. Returns how many.
+  // NaN is lower than any number. Bit i of border[b]: cell i of block b lacks a neighbour;
+  // kAllOfBlock where the rows above and below the block are not whole. Returns how many.
   int (*maxima)(const float* plane, int height, int width, float threshold,
                 const std::uint32_t* blocks, int count, const std::uint32_t* border, int* places);
 
@@ -74,9 +79,9 @@ struct Kernels {
   void (*limb_ends)(const FieldView& field, const float* x, const float* y, int count,
                     LimbEnds ends);
 
-  // The pairs of candidates that are limbs by `rules`, by a, then b; score in (0, 1]. At most 256 of
-  // a type. First the field must point from a towards b at both of them, then agree in two of the
-  // three cells nearest to the quarters between; what is left is integrated. `out` has room for
+  // The pairs of candidates that are limbs by `rules`, by a, then b; score in (0, 1]. At most 256
+  // of a type. First the field must point from a towards b at both of them, then agree in two of
+  // the three cells nearest to the quarters between; what is left is integrated. `out` has room for
   // count_a * count_b + 1. Returns how many.
   int (*limb_pairs)(const FieldView& field, const LimbRules& rules, LimbEnds a, int count_a,
                     LimbEnds b, int count_b, LimbPair* out);

@@ -20,8 +20,8 @@
 //   person_threshold  0.05   lowest mean score over all K keypoints of a reported person
 //
 // Per limb: every pair of candidates is probed, first at both ends, then at the cells nearest to
-// three points between them; what is left is integrated (limbs.inc, eight at a time). The best pairs
-// are taken greedily, one to one (matching.h); assembly.h joins them.
+// three points between them; what is left is integrated (limbs.inc, eight at a time). The best
+// pairs are taken greedily, one to one (matching.h); assembly.h joins them.
 //
 // Worst case, any input: P = max_peaks per type. Time O(K H W + L P² samples + L P² log P), memory
 // O(K H W + L H W + P² + (K² / 64 + L) P), all allocated by make_scratch(): at most P² = 9,216
@@ -74,7 +74,7 @@ class PafScratch : public Decoder::Scratch {
         a(max_peaks),
         b(max_peaks),
         matching(max_peaks),
-        assembly(keypoints, max_peaks) {
+        assembly(keypoints, max_peaks, limbs * max_peaks) {
     const std::size_t square =
         static_cast<std::size_t>(max_peaks) * static_cast<std::size_t>(max_peaks);
     candidates.resize(square + 1);
@@ -233,8 +233,8 @@ void Paf::connect(std::size_t limb, const MapView& pafs, PafScratch* s) const {
   count = s->matching.run(s->candidates.data(), count);
   for (int i = 0; i < count; ++i) {
     const LimbPair& pair = s->candidates[static_cast<std::size_t>(i)];
-    s->connections.push_back({pair.score, type_a * settings_.max_peaks + pair.a,
-                              type_b * settings_.max_peaks + pair.b});
+    s->connections.push_back(
+        {pair.score, type_a * settings_.max_peaks + pair.a, type_b * settings_.max_peaks + pair.b});
   }
 }
 

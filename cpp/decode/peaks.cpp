@@ -41,10 +41,11 @@ void mend_border(float* before, float peak, float* after, float curvature) {
 }  // namespace
 
 PeakScratch::PeakScratch(int height, int width, int max_peaks)
-    : blocks(static_cast<std::size_t>(height * width) / 32 + 1),
+    : blocks(static_cast<std::size_t>(height * width / kBlock + 3)),
       border(blocks.size(), 0),
       // No two neighbours are both maxima: at most one in each block of 2 x 2. One more is written.
-      places(static_cast<std::size_t>((height + 1) / 2) * static_cast<std::size_t>((width + 1) / 2) +
+      places(static_cast<std::size_t>((height + 1) / 2) *
+                 static_cast<std::size_t>((width + 1) / 2) +
              1),
       left(padded(max_peaks)),
       centre(padded(max_peaks)),
@@ -53,14 +54,14 @@ PeakScratch::PeakScratch(int height, int width, int max_peaks)
       lower(padded(max_peaks)) {
   const int cells = height * width;
   for (int i = 0; i < cells; ++i) {
-    const int first = i / 32 * 32;
-    const bool rows_whole = first >= width && first + 31 + width < cells;
-    if (!rows_whole || i % width == 0 || i % width == width - 1) {
-      border[static_cast<std::size_t>(i / 32)] |= 1U << i % 32;
+    const int first = i / kBlock * kBlock;
+    const bool rows_whole = first >= width && first + kBlock + width <= cells;
+    std::uint32_t& edge = border[static_cast<std::size_t>(i / kBlock)];
+    if (!rows_whole) {
+      edge = kAllOfBlock;
+    } else if (i % width == 0 || i % width == width - 1) {
+      edge |= 1U << i % kBlock;
     }
-  }
-  if (cells % 32 != 0) {
-    border.back() = ~0U;
   }
 }
 
@@ -73,8 +74,7 @@ void find_peaks(const MapView& heatmaps, int channel, float threshold, float noi
   const float* plane = static_cast<const float*>(heatmaps.data) + channel * heatmaps.channel_stride;
   peaks->count = 0;
   int blocks = 0;
-  const float squares =
-      kernels.scan(plane, cells, threshold, scratch->blocks.data(), &blocks);
+  const float squares = kernels.scan(plane, cells, threshold, scratch->blocks.data(), &blocks);
   // Half of white noise is negative.
   const float noise = std::sqrt(2.0F * squares / static_cast<float>(std::max(cells / 32 * 8, 1)));
   const float floor = std::max(threshold, noise_margin * noise);

@@ -169,6 +169,27 @@ TEST(Paf, KeypointsAtTheBorderAndInTheFirstCell) {
   EXPECT_LE(agreement.mean_error(), 0.03);
 }
 
+// White noise has a local maximum in every ninth cell; most of them pass score_threshold here.
+TEST(Paf, NoiseGivesNoPeople) {
+  const Skeleton body = skeleton_named("body18");
+  const auto decoder = open_decoder(paf_manifest(body, 46, 54, 8, true));
+  const auto scratch = decoder->make_scratch();
+  Random random(9);
+  Poses poses;
+  for (const float noise : {0.02F, 0.05F, 0.1F}) {
+    Agreement agreement;
+    for (int i = 0; i < 6; ++i) {
+      const Scene scene = draw_scene(body, 46, 54, 6 * (i % 3), 20.0F, &random);
+      const Maps maps = render(body, scene, true, noise, 0.05F, &random);
+      decoder->decode(views_of(maps, 46, 54), scratch.get(), &poses);
+      agreement.add(scene, poses, 8);
+    }
+    EXPECT_EQ(agreement.people_found, agreement.people) << noise;
+    EXPECT_GE(agreement.recall(), 0.98) << noise;
+    EXPECT_GE(agreement.precision(), 0.98) << noise;
+  }
+}
+
 TEST(Paf, ScoresAreMeansOverAllKeypoints) {
   const Skeleton body = skeleton_named("coco17");
   Random random(6);

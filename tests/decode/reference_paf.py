@@ -5,7 +5,8 @@ Written from Cao et al., "Realtime Multi-Person 2D Pose Estimation using Part Af
 (CVPR 2017, arXiv 1611.08050), not from the C++: loops over NumPy arrays, nothing is optimised.
 
 - keypoint candidates: maxima of the confidence maps (section 2.2); sub-cell position by a parabola
-  through the logarithms of the neighbours, which is exact for the Gaussian of equation 7
+  through the logarithms of the neighbours, which is exact for the Gaussian of equation 7; a
+  candidate must stand out of the map's white noise (not in the paper)
 - limb score: the line integral of equation 10, 11 by uniformly spaced samples, both ends included
 - matching: greedy, per limb, by descending score (section 2.4)
 - people: connections that share a candidate (section 2.4), taken best first over all limbs; two
@@ -37,6 +38,7 @@ class Settings:
     """The row's parameters with its defaults."""
 
     score_threshold: float = 0.05
+    noise_margin: float = 4.0
     limb_threshold: float = 0.03
     limb_ratio: float = 0.7
     samples: int = 10
@@ -51,6 +53,16 @@ def offset(before: float, peak: float, after: float) -> float:
     left, middle, right = (math.log(max(v, low)) for v in (before, peak, after))
     bend = 2.0 * middle - left - right
     return min(max(0.5 * (right - left) / bend, -0.5), 0.5) if bend > 0.0 else 0.0
+
+
+def noise_of(heatmap: Array) -> float:
+    """Standard deviation of white noise, from the negative values among 8 of every 32 cells.
+
+    Half of such noise is negative, and a network's own response hardly ever is.
+    """
+    whole = heatmap.size // 32
+    some = heatmap.ravel()[: 32 * whole].reshape(whole, 32)[:, :8].astype(np.float64)
+    return math.sqrt(2.0 * float((np.clip(some, -1.0, 0.0) ** 2).mean())) if whole > 0 else 0.0
 
 
 def find_peaks(heatmap: Array, threshold: float) -> list[tuple[float, float, float]]:
@@ -115,7 +127,13 @@ def decode(
 
     heatmaps [>= K, H, W], pafs [2 L, H, W].
     """
-    peaks = [find_peaks(heatmaps[k], settings.score_threshold) for k in range(count)]
+    peaks = [
+        find_peaks(
+            heatmaps[k],
+            max(settings.score_threshold, settings.noise_margin * noise_of(heatmaps[k])),
+        )
+        for k in range(count)
+    ]
     connections = []
     for limb, (first, second) in enumerate(limbs):
         field = pafs[2 * limb : 2 * limb + 2]
@@ -249,6 +267,7 @@ CASES = (
     Case("coco17-three", "coco17", 3, 13.0, (20, 26), 4, False, "NCHW", 3),
     Case("coco17-no-hip", "coco17", 2, 14.0, (20, 24), 8, True, "NCHW", 4, ("left_hip",)),
     Case("coco17-empty", "coco17", 0, 14.0, (20, 24), 8, False, "NHWC", 5),
+    Case("body18-noisy", "body18", 2, 13.0, (20, 24), 8, True, "NCHW", 6, (), 0.05),
 )
 
 
