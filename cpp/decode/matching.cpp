@@ -46,7 +46,7 @@ int Matching::run(LimbPair* pairs, int count) {
       const std::uint64_t own = rank(pair);
       std::uint64_t& best_a = best_a_[pair.a];
       std::uint64_t& best_b = best_b_[pair.b];
-      const bool best = (own == best_a) & (own == best_b);
+      const bool best = own == best_a && own == best_b;
       best_a = best ? kTaken : best_a;
       best_b = best ? kTaken : best_b;
       pairs[chosen] = pair;
@@ -74,7 +74,7 @@ int Matching::drop_taken(int count) {
   for (int i = 0; i < count; ++i) {
     const LimbPair pair = open[i];
     open[left] = pair;
-    left += (best_a_[pair.a] != kTaken) & (best_b_[pair.b] != kTaken) ? 1 : 0;
+    left += best_a_[pair.a] != kTaken && best_b_[pair.b] != kTaken ? 1 : 0;
   }
   for (int i = 0; i < left; ++i) {
     best_a_[open[i].a] = 0;

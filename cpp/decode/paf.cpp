@@ -196,7 +196,7 @@ void Paf::set_rules() {
   rules_.samples = samples;
   rules_.inner = settings_.samples - 2;
   rules_.free_length = settings_.length_prior * static_cast<float>(height_);
-  shares_.assign(static_cast<std::size_t>(rules_.inner + kLanes), 1.0F);
+  shares_.assign(padded(rules_.inner) + kLanes, 1.0F);
   for (int k = 0; k < rules_.inner; ++k) {
     shares_[static_cast<std::size_t>(k)] = static_cast<float>(k + 1) / (samples - 1.0F);
   }

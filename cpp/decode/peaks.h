@@ -13,7 +13,8 @@ namespace posewire {
 
 // Elements of an array for up to `count` candidates that the kernels may read in whole vectors.
 constexpr std::size_t padded(int count) {
-  return static_cast<std::size_t>((count + kLanes - 1) / kLanes * kLanes);
+  const auto vectors = static_cast<std::size_t>((count + kLanes - 1) / kLanes);
+  return vectors * kLanes;
 }
 
 // Working memory of find_peaks, sized once for a map size.

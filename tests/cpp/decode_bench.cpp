@@ -65,7 +65,8 @@ void bench(const Kernels& kernels, int rounds) {
   for (std::size_t n = 0; n < std::size(sizes); ++n) {
     std::sort(times[n].begin(), times[n].end());
     std::printf(
-        "%-8s %2d people: p10 %6.1f us, median %6.1f us, p99 %6.1f us, recall %.4f, precision %.4f, error %.3f "
+        "%-8s %2d people: p10 %6.1f us, median %6.1f us, p99 %6.1f us, recall %.4f, precision "
+        "%.4f, error %.3f "
         "cells, people %d of %d\n",
         kernels.name, sizes[n].first, times[n][times[n].size() / 10], times[n][times[n].size() / 2],
         times[n][times[n].size() * 99 / 100], agreements[n].recall(), agreements[n].precision(),
