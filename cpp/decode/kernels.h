@@ -46,6 +46,24 @@ struct Kernels {
   // only near the limb, so most pairs of different people fail one of the two.
   void (*probe)(float ax, float ay, float afx, float afy, const float* bx, const float* by,
                 const float* bfx, const float* bfy, int count, std::uint8_t* keep);
+
+  // flags[i] = 1 where values[i] is over the threshold.
+  void (*flag_over)(const float* values, int count, float threshold, std::uint8_t* flags);
+
+  // Sum of `count` discs (a multiple of kLanes) at one point: weight * (1 - fall * d²)^8, about
+  // weight * exp(-d² / 2 sigma²) for fall = 1 / (16 sigma²), and nothing beyond d = sigma.
+  float (*sum_discs)(const float* x, const float* y, const float* fall, const float* weight,
+                     int count, float at_x, float at_y);
+
+  // weighted[i] = score[i] * exp(-d² / 2 reach²) within the square |dx|, |dy| <= reach around the
+  // point, else 0; reach > 0.
+  void (*weigh_near)(const float* x, const float* y, const float* score, int count, float at_x,
+                     float at_y, float reach, float* weighted);
+
+  // Whether the point is in any of the squares |dx|, |dy| <= reach; those of the padding have a
+  // negative reach.
+  bool (*in_any_square)(const float* x, const float* y, const float* reach, int count, float at_x,
+                        float at_y);
 };
 
 const Kernels& best_kernels();                    // for this machine
