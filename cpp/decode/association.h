@@ -25,53 +25,42 @@ class Associations {
   // Memory for `max_cells` cells a limb, all of it here.
   Associations(const Buckets& buckets, std::vector<std::pair<int, int>> limbs, int max_cells);
 
-  // Per frame: clear, all cells of limb 0, its end, all of limb 1 …, rescore once a keypoint type,
-  // sort.
-  void clear() noexcept;
-  void add(const CompositeCell& cell);
-  void end_limb(std::size_t limb) noexcept { first_cell_[limb + 1] = cells_.size(); }
-  // The share of the accumulated confidence at those ends of the limb's cells that are of `type`.
-  void rescore(std::size_t limb, int type, const Intensity& intensity, const Kernels& kernels);
-  // Cells whose confidence times (floor + (1 - floor) * share at the far end) is over `threshold`
-  // stay, a direction at a time.
-  void sort(float threshold);
+  // Per frame: read, weigh every keypoint type, score.
+  void read(const CompositeFields& fields, float threshold);
+  // The accumulated confidence at those ends of the limbs that are of `type`.
+  void weigh(int type, const Intensity& intensity, const Kernels& kernels);
+  // A cell counts, a direction at a time, with its confidence times a floor plus the accumulated
+  // confidence at the far end, and only over `threshold`.
+  void score(float threshold);
 
   // Edge 2 l follows limb l from its first keypoint to its second, 2 l + 1 back. The best two
   // cells that start near `from` are blended; score 0: none.
-  Joint follow(std::size_t edge, const Joint& from, const Kernels& kernels);
+  Joint follow(int edge, const Joint& from, const Kernels& kernels);
 
   // Scales below are taken for this, a pixel's reach at stride 8.
   static constexpr float kMinScale = 0.25F;
 
  private:
-  struct Cell {
-    float confidence;
-    float x[2], y[2], scale[2];
-    float share[2];  // of the accumulated confidence at this end
-  };
-  // Where a cell of one direction leads.
-  struct Far {
-    float x, y, scale;
-  };
   struct Best {
     float score = 0.0F;
-    std::size_t at = 0;
+    int at = 0;  // in the edge's order
   };
-  void sort_edge(std::size_t edge, float threshold);
-  void search(std::size_t edge, const Joint& from, float reach, const Kernels& kernels, Best* first,
+  SortedPoints points_of(int edge);
+  void search(int edge, const Joint& from, float reach, const Kernels& kernels, Best* first,
               Best* second);
 
   Buckets buckets_;
   std::vector<std::pair<int, int>> limbs_;
-  std::vector<Cell> cells_;
-  std::vector<std::size_t> first_cell_;  // per limb, and the end
-  // Per edge `count() + 1` starts of its buckets in the arrays below.
-  std::vector<std::size_t> starts_;
-  std::vector<float> x_, y_, score_;  // where they start
-  std::vector<Far> far_;
-  std::size_t used_ = 0;
-  std::vector<int> bucket_of_;   // of one edge's cells; -1: dropped
-  std::vector<float> weighted_;  // of one row of buckets
+  int max_cells_;
+  CompositeCells cells_;            // limb by limb
+  std::vector<std::size_t> first_;  // cell of a limb, and the end
+  std::vector<float> share_[2];     // per cell and end: the accumulated confidence there
+  // Per edge: the starts of its buckets, and its limb's cells in their order, from 2 * first_.
+  std::vector<int> starts_;
+  std::vector<float> x_, y_, score_;
+  std::vector<int> index_;
+  std::vector<int> bucket_of_;          // of one limb's cells
+  std::vector<float> sums_, weighted_;  // of one limb's cells
 };
 
 }  // namespace posewire

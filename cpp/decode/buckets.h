@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 
 namespace posewire {
 
@@ -18,7 +19,7 @@ class Buckets {
 
   static constexpr int kSide = 4;  // cells
 
-  int count() const noexcept { return rows_ * columns_; }
+  std::size_t count() const noexcept { return static_cast<std::size_t>(rows_ * columns_); }
   int columns() const noexcept { return columns_; }
 
   // Clamped to the grid; x and y (cells) are finite and not huge.
@@ -34,5 +35,18 @@ class Buckets {
   int columns_ = 0, rows_ = 0;
   float per_cell_ = 0.0F;
 };
+
+// Points in the order of their buckets: bucket b's are [starts[b], starts[b + 1]). The arrays
+// belong to the caller and have kLanes elements after the last.
+struct SortedPoints {
+  int* starts;  // buckets.count() + 1
+  float* x;
+  float* y;
+  int* index;  // of the point before sorting
+};
+
+// A counting sort, stable; `bucket_of` is working memory for `count` points.
+void sort_points(const Buckets& buckets, const float* x, const float* y, int count, int* bucket_of,
+                 const SortedPoints& sorted);
 
 }  // namespace posewire

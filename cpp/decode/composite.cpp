@@ -2,7 +2,6 @@
 #include "decode/composite.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <cstring>
 
 #include "decode/planes.h"
@@ -10,73 +9,11 @@
 namespace posewire {
 namespace {
 
+constexpr float kMaxScale = 16.0F;
+
 std::size_t cells_of(int height, int width) {
   return static_cast<std::size_t>(height) * static_cast<std::size_t>(width);
 }
-
-}  // namespace
-
-CellSearch::CellSearch(int height, int width) : flags(cells_of(height, width) + kLanes, 0) {
-  places.reserve(cells_of(height, width));
-  values.reserve(cells_of(height, width));
-}
-
-MapView CompositeFields::confidences(std::vector<float>* buffer) const {
-  MapView planes = view_;
-  planes.data =
-      static_cast<const unsigned char*>(view_.data) +
-      order_.confidence * view_.channel_stride * static_cast<std::ptrdiff_t>(bytes_of(view_.dtype));
-  planes.channels = view_.channels / order_.channels;
-  planes.channel_stride = view_.channel_stride * order_.channels;
-  return float_planes(planes, planes.channels, kernels_, buffer);
-}
-
-float CompositeFields::element(int channel, int row, int column) const {
-  const std::ptrdiff_t at =
-      channel * view_.channel_stride + row * view_.row_stride + column * view_.column_stride;
-  float value = 0.0F;
-  switch (view_.dtype) {
-    case DType::kFloat32:
-      return static_cast<const float*>(view_.data)[at];
-    case DType::kFloat16:
-      kernels_.from_float16(static_cast<const std::uint16_t*>(view_.data) + at, 1, 1, &value);
-      return value;
-    case DType::kInt8:
-      kernels_.from_int8(static_cast<const std::int8_t*>(view_.data) + at, 1, 1, view_.scale,
-                         static_cast<float>(view_.zero_point), &value);
-      return value;
-    case DType::kUint8:
-      kernels_.from_uint8(static_cast<const std::uint8_t*>(view_.data) + at, 1, 1, view_.scale,
-                          static_cast<float>(view_.zero_point), &value);
-      return value;
-  }
-  return value;
-}
-
-bool CompositeFields::read(int field, int place, float confidence, CompositeCell* cell) const {
-  const int row = place / view_.width, column = place % view_.width;
-  const int first = field * order_.channels;
-  const auto right = static_cast<float>(view_.width) - 0.5F;
-  const auto bottom = static_cast<float>(view_.height) - 0.5F;
-  const float left_of = order_.relative ? static_cast<float>(column) : 0.0F;
-  const float top_of = order_.relative ? static_cast<float>(row) : 0.0F;
-  cell->confidence = std::min(confidence, 1.0F);
-  for (int end = 0; end < order_.ends; ++end) {
-    const int point = first + order_.first_point + 2 * end;
-    const float x = left_of + element(point, row, column);
-    const float y = top_of + element(point + 1, row, column);
-    if (!(x >= -0.5F && x <= right && y >= -0.5F && y <= bottom)) {  // NaN as well
-      return false;
-    }
-    const float scale = element(first + order_.first_scale + end, row, column);
-    cell->x[end] = x;
-    cell->y[end] = y;
-    cell->scale[end] = scale > 0.0F ? std::min(scale, kMaxScale) : 0.0F;
-  }
-  return true;
-}
-
-namespace {
 
 // Places of the flags, eight looked at together: few cells are active.
 void collect(const std::uint8_t* flags, int count, std::vector<int>* places) {
@@ -96,35 +33,134 @@ void collect(const std::uint8_t* flags, int count, std::vector<int>* places) {
 
 }  // namespace
 
-void find_cells(const MapView& planes, int plane, float threshold, int max_cells,
-                const Kernels& kernels, CellSearch* search) {
-  const float* from = static_cast<const float*>(planes.data) + plane * planes.channel_stride;
-  const int width = planes.width, height = planes.height;
-  if (planes.row_stride == width) {
-    kernels.flag_over(from, width * height, threshold, search->flags.data());
-  } else {
-    for (int row = 0; row < height; ++row) {
-      kernels.flag_over(from + row * planes.row_stride, width, threshold,
-                        search->flags.data() + row * width);
+CompositeCells::CompositeCells(int ends, std::size_t room) : confidence(room + kLanes) {
+  for (int end = 0; end < ends; ++end) {
+    for (std::vector<float>* values : {&x[end], &y[end], &scale[end]}) {
+      values->resize(room + kLanes);
     }
   }
-  std::vector<int>& places = search->places;
+}
+
+CompositeFields::Scratch::Scratch(int height, int width, int max_cells)
+    : flags(cells_of(height, width) + kLanes, 0), offsets(static_cast<std::size_t>(max_cells)) {
+  places.reserve(cells_of(height, width));
+}
+
+CompositeFields::CompositeFields(const MapView& view, const CompositeOrder& order,
+                                 const Kernels& kernels, Scratch* scratch)
+    : view_(view), planes_(view), order_(order), kernels_(kernels), scratch_(scratch) {
+  const auto bytes = static_cast<std::ptrdiff_t>(bytes_of(view.dtype));
+  planes_.data =
+      static_cast<const unsigned char*>(view.data) + order.confidence * view.channel_stride * bytes;
+  planes_.channels = view.channels / order.channels;
+  planes_.channel_stride = view.channel_stride * order.channels;
+  planes_ = float_planes(planes_, planes_.channels, kernels, &scratch->planes);
+}
+
+// Fills the scratch's places.
+void CompositeFields::find(int field, float threshold, int max_cells) const {
+  const int width = planes_.width, height = planes_.height;
+  const std::ptrdiff_t stride = planes_.row_stride;
+  const float* from = static_cast<const float*>(planes_.data) + field * planes_.channel_stride;
+  std::uint8_t* flags = scratch_->flags.data();
+  if (stride == width) {
+    kernels_.flag_over(from, width * height, threshold, flags);
+  } else {
+    for (int row = 0; row < height; ++row) {
+      kernels_.flag_over(from + row * stride, width, threshold, flags + row * width);
+    }
+  }
+  std::vector<int>& places = scratch_->places;
   places.clear();
-  collect(search->flags.data(), width * height, &places);
-  const auto value = [&](int place) {
-    return from[place / width * planes.row_stride + place % width];
-  };
-  if (places.size() > static_cast<std::size_t>(max_cells)) {
-    std::nth_element(places.begin(), places.begin() + max_cells, places.end(), [&](int i, int k) {
-      return value(i) != value(k) ? value(i) > value(k) : i < k;
-    });
-    places.resize(static_cast<std::size_t>(max_cells));
-    std::sort(places.begin(), places.end());
+  collect(flags, width * height, &places);
+  if (places.size() <= static_cast<std::size_t>(max_cells)) {
+    return;
   }
-  search->values.clear();
-  for (const int place : places) {
-    search->values.push_back(value(place));
+  const auto value = [&](int place) { return from[place / width * stride + place % width]; };
+  std::nth_element(places.begin(), places.begin() + max_cells, places.end(), [&](int i, int k) {
+    return value(i) != value(k) ? value(i) > value(k) : i < k;
+  });
+  places.resize(static_cast<std::size_t>(max_cells));
+  std::sort(places.begin(), places.end());
+}
+
+// One channel of all places, as float32.
+void CompositeFields::gather(int channel, float* to) const {
+  const std::ptrdiff_t* offsets = scratch_->offsets.data();
+  const std::size_t count = scratch_->places.size();
+  const auto first = channel * view_.channel_stride;
+  const auto zero_point = static_cast<float>(view_.zero_point);
+  switch (view_.dtype) {
+    case DType::kFloat32: {
+      const float* from = static_cast<const float*>(view_.data) + first;
+      for (std::size_t i = 0; i < count; ++i) {
+        to[i] = from[offsets[i]];
+      }
+      return;
+    }
+    case DType::kFloat16: {
+      const auto* from = static_cast<const std::uint16_t*>(view_.data) + first;
+      for (std::size_t i = 0; i < count; ++i) {
+        kernels_.from_float16(from + offsets[i], 1, 1, to + i);
+      }
+      return;
+    }
+    case DType::kInt8: {
+      const auto* from = static_cast<const std::int8_t*>(view_.data) + first;
+      for (std::size_t i = 0; i < count; ++i) {
+        to[i] = (static_cast<float>(from[offsets[i]]) - zero_point) * view_.scale;
+      }
+      return;
+    }
+    case DType::kUint8: {
+      const auto* from = static_cast<const std::uint8_t*>(view_.data) + first;
+      for (std::size_t i = 0; i < count; ++i) {
+        to[i] = (static_cast<float>(from[offsets[i]]) - zero_point) * view_.scale;
+      }
+      return;
+    }
   }
+}
+
+void CompositeFields::append(int field, float threshold, int max_cells,
+                             CompositeCells* cells) const {
+  find(field, threshold, max_cells);
+  const std::vector<int>& places = scratch_->places;
+  const int width = view_.width;
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    scratch_->offsets[i] =
+        places[i] / width * view_.row_stride + places[i] % width * view_.column_stride;
+  }
+  const std::size_t start = cells->count;
+  const int first = field * order_.channels;
+  gather(first + order_.confidence, cells->confidence.data() + start);
+  for (int end = 0; end < order_.ends; ++end) {
+    gather(first + order_.first_point + 2 * end, cells->x[end].data() + start);
+    gather(first + order_.first_point + 2 * end + 1, cells->y[end].data() + start);
+    gather(first + order_.first_scale + end, cells->scale[end].data() + start);
+  }
+  const auto right = static_cast<float>(width) - 0.5F;
+  const auto bottom = static_cast<float>(view_.height) - 0.5F;
+  std::size_t kept = start;
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const std::size_t from = start + i;
+    bool inside = true;
+    cells->confidence[kept] = std::min(cells->confidence[from], 1.0F);
+    for (int end = 0; end < order_.ends; ++end) {
+      float x = cells->x[end][from], y = cells->y[end][from];
+      if (order_.relative) {
+        x += static_cast<float>(places[i] % width);
+        y += static_cast<float>(places[i] / width);
+      }
+      inside = inside & (x >= -0.5F) & (x <= right) & (y >= -0.5F) & (y <= bottom);
+      const float scale = cells->scale[end][from];
+      cells->x[end][kept] = x;
+      cells->y[end][kept] = y;
+      cells->scale[end][kept] = scale > 0.0F ? std::min(scale, kMaxScale) : 0.0F;
+    }
+    kept += inside ? 1 : 0;
+  }
+  cells->count = kept;
 }
 
 }  // namespace posewire

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Composite fields (Kreiss et al., CVPR 2019): per field a plane of confidences and, cell by cell,
 // positions and scales that only matter where the confidence is high. The confidences are read as
-// planes, everything else one element at a time from where it stands: of a few thousand active
-// cells against half a million elements.
+// planes; of everything else only the active cells' elements are read, from where they stand.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -20,46 +20,44 @@ struct CompositeOrder {
   bool relative = false;  // points are offsets from their cell, not cells of the map
 };
 
-// A cell's content: cells of the map; scales in cells.
-struct CompositeCell {
-  float confidence = 0.0F;  // 0 … 1
-  float x[2] = {}, y[2] = {}, scale[2] = {};
-};
+// Active cells, one after the other; the arrays have a size once and for all.
+struct CompositeCells {
+  CompositeCells(int ends, std::size_t room);
 
-// Working memory of find_cells, sized once for a map size.
-struct CellSearch {
-  CellSearch(int height, int width);
-
-  std::vector<std::uint8_t> flags;
-  std::vector<int> places;    // row * width + column of the cells found, in this order
-  std::vector<float> values;  // their values
+  std::size_t count = 0;
+  std::vector<float> confidence;            // 0 … 1
+  std::vector<float> x[2], y[2], scale[2];  // per end; cells of the map
 };
 
 class CompositeFields {
  public:
-  CompositeFields(const MapView& view, const CompositeOrder& order, const Kernels& kernels)
-      : view_(view), order_(order), kernels_(kernels) {}
+  // Working memory, sized once for a map size.
+  struct Scratch {
+    Scratch(int height, int width, int max_cells);
 
-  // One plane a field, float32; a copy in `buffer` unless they are that already.
-  MapView confidences(std::vector<float>* buffer) const;
+    std::vector<std::uint8_t> flags;
+    std::vector<int> places;              // row * width + column of the active cells, ascending
+    std::vector<std::ptrdiff_t> offsets;  // … in elements of the view
+    std::vector<float> planes;            // confidences that are not float32 planes already
+  };
 
-  // The cell at `place`. False where no position in the map is said: NaN, or further than half a
-  // cell outside. Scales come clamped to 0 … kMaxScale (NaN: 0).
-  bool read(int field, int place, float confidence, CompositeCell* cell) const;
+  // The view and the scratch outlive this.
+  CompositeFields(const MapView& view, const CompositeOrder& order, const Kernels& kernels,
+                  Scratch* scratch);
 
-  static constexpr float kMaxScale = 16.0F;
+  // Appends a field's cells over `threshold`, the `max_cells` highest (equal ones: first in
+  // memory), without those that say no position in the map: NaN, or further than half a cell
+  // outside. Scales are clamped to 0 … 16 (NaN: 0). O(height * width).
+  void append(int field, float threshold, int max_cells, CompositeCells* cells) const;
 
  private:
-  float element(int channel, int row, int column) const;
+  void find(int field, float threshold, int max_cells) const;
+  void gather(int channel, float* to) const;
 
-  MapView view_;
+  MapView view_, planes_;
   CompositeOrder order_;
   const Kernels& kernels_;
+  Scratch* scratch_;
 };
-
-// Cells of a plane over `threshold`: the `max_cells` highest (equal ones: first in memory).
-// O(height * width).
-void find_cells(const MapView& planes, int plane, float threshold, int max_cells,
-                const Kernels& kernels, CellSearch* search);
 
 }  // namespace posewire

@@ -90,14 +90,14 @@ void Growth::open_ways(const Joint* person, int from) {
 
 Joint Growth::reach(const Joint& from, int edge, Associations* associations,
                     const Kernels& kernels) const {
-  Joint to = associations->follow(static_cast<std::size_t>(edge), from, kernels);
+  Joint to = associations->follow(edge, from, kernels);
   to.score = std::sqrt(to.score * from.score);
   if (to.score == 0.0F || to.score < settings_.keypoint_threshold ||
       to.score < settings_.keypoint_ratio * from.score) {
     return {};
   }
   if (settings_.reverse_check) {
-    const Joint back = associations->follow(static_cast<std::size_t>(edge ^ 1), to, kernels);
+    const Joint back = associations->follow(edge ^ 1, to, kernels);
     const float missed = std::fabs(back.x - from.x) + std::fabs(back.y - from.y);
     if (back.score == 0.0F || missed > std::max(from.scale, Associations::kMinScale)) {
       return {};

@@ -11,22 +11,13 @@ namespace {
 static_assert(2 * static_cast<int>(Intensity::kMaxSigma) <= 4 * Buckets::kSide, "kTouched");
 constexpr std::size_t kTouched = 25;
 
-// A sum of 1 is reached after few discs unless most of a bucket lies elsewhere.
-constexpr int kChunk = 4 * kLanes;
-
-int padded(int count) { return (count + kLanes - 1) / kLanes * kLanes; }
-
 }  // namespace
 
 Intensity::Intensity(const Buckets& buckets, int max_discs)
-    : buckets_(buckets),
-      starts_(static_cast<std::size_t>(buckets.count()) + 1),
-      ends_(static_cast<std::size_t>(buckets.count())) {
+    : buckets_(buckets), starts_(buckets.count() + 1) {
   discs_.reserve(static_cast<std::size_t>(max_discs));
-  const std::size_t room = kTouched * static_cast<std::size_t>(max_discs) +
-                           static_cast<std::size_t>(buckets.count()) * kLanes;
   for (std::vector<float>* values : {&x_, &y_, &fall_, &weight_}) {
-    values->resize(room);
+    values->resize(kTouched * static_cast<std::size_t>(max_discs));
   }
 }
 
@@ -46,25 +37,19 @@ void Intensity::each_bucket(const Disc& disc, Visit visit) const {
 }
 
 void Intensity::sort() {
-  std::fill(ends_.begin(), ends_.end(), 0);
+  std::fill(starts_.begin(), starts_.end(), 0);
   for (const Disc& disc : discs_) {
-    each_bucket(disc, [this](std::size_t bucket) { ++ends_[bucket]; });
+    each_bucket(disc, [this](std::size_t bucket) { ++starts_[bucket]; });
   }
-  int start = 0;
-  for (std::size_t bucket = 0; bucket < ends_.size(); ++bucket) {
-    starts_[bucket] = start;
-    const int end = start + ends_[bucket], next = start + padded(ends_[bucket]);
-    ends_[bucket] = start;
-    for (int i = end; i < next; ++i) {  // the rest of the last lanes adds nothing
-      const auto n = static_cast<std::size_t>(i);
-      x_[n] = y_[n] = fall_[n] = weight_[n] = 0.0F;
-    }
-    start = next;
+  int end = 0;
+  for (int& start : starts_) {  // ends, counted down to starts below
+    end += start;
+    start = end;
   }
-  starts_.back() = start;
-  for (const Disc& disc : discs_) {
+  for (std::size_t i = discs_.size(); i-- > 0;) {
+    const Disc& disc = discs_[i];
     each_bucket(disc, [this, &disc](std::size_t bucket) {
-      const auto n = static_cast<std::size_t>(ends_[bucket]++);
+      const auto n = static_cast<std::size_t>(--starts_[bucket]);
       x_[n] = disc.x;
       y_[n] = disc.y;
       fall_[n] = disc.fall;
@@ -73,15 +58,22 @@ void Intensity::sort() {
   }
 }
 
-float Intensity::at(float x, float y, const Kernels& kernels) const {
-  const auto bucket = static_cast<std::size_t>(buckets_.at(x, y));
-  const int end = starts_[bucket + 1];
-  float sum = 0.0F;
-  for (int i = starts_[bucket]; i < end && sum < 1.0F; i += kChunk) {
-    sum += kernels.sum_discs(x_.data() + i, y_.data() + i, fall_.data() + i, weight_.data() + i,
-                             std::min(kChunk, end - i), x, y);
+void Intensity::at(const SortedPoints& points, const Kernels& kernels, float* sums) const {
+  // In the order of the buckets: whole vectors of sums are written, the next bucket's over the
+  // rest.
+  for (std::size_t bucket = 0; bucket < buckets_.count(); ++bucket) {
+    const int first = points.starts[bucket], count = points.starts[bucket + 1] - first;
+    if (count > 0) {
+      const int start = starts_[bucket];
+      kernels.sum_discs(x_.data() + start, y_.data() + start, fall_.data() + start,
+                        weight_.data() + start, starts_[bucket + 1] - start, points.x + first,
+                        points.y + first, count, sums + first);
+    }
   }
-  return std::min(sum, 1.0F);
+  const int end = points.starts[buckets_.count()];
+  for (int i = 0; i < end; ++i) {
+    sums[i] = std::min(sums[i], 1.0F);
+  }
 }
 
 }  // namespace posewire

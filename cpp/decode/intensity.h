@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The accumulated confidence of one keypoint type (Kreiss et al. 2019, equation 1; "CifHr"),
 // without the high-resolution map: cells' discs lie in the buckets that they touch, and the sum is
-// taken at the very points that are asked for.
+// taken at the very points that are asked for, a bucket's together.
 #pragma once
 
 #include <vector>
@@ -25,8 +25,8 @@ class Intensity {
   // Before the first at() and after the last add(). O(buckets + discs).
   void sort();
 
-  // The sum at a point, at most 1.
-  float at(float x, float y, const Kernels& kernels) const;
+  // The sums at points, at most 1 each, in the points' order. `sums` has kLanes elements to spare.
+  void at(const SortedPoints& points, const Kernels& kernels, float* sums) const;
 
   static constexpr float kMinSigma = 0.125F;
   static constexpr float kMaxSigma = 8.0F;
@@ -41,7 +41,7 @@ class Intensity {
 
   Buckets buckets_;
   std::vector<Disc> discs_;
-  std::vector<int> starts_, ends_;  // of a bucket's discs; starts are multiples of kLanes
+  std::vector<int> starts_;  // of a bucket's discs in the arrays below
   std::vector<float> x_, y_, fall_, weight_;
 };
 

@@ -50,10 +50,10 @@ struct Kernels {
   // flags[i] = 1 where values[i] is over the threshold.
   void (*flag_over)(const float* values, int count, float threshold, std::uint8_t* flags);
 
-  // Sum of `count` discs (a multiple of kLanes) at one point: weight * (1 - fall * d²)^8, about
-  // weight * exp(-d² / 2 sigma²) for fall = 1 / (16 sigma²), and nothing beyond d = sigma.
-  float (*sum_discs)(const float* x, const float* y, const float* fall, const float* weight,
-                     int count, float at_x, float at_y);
+  // sums[i] = what `discs` discs add up to at each of `count` points: weight * (1 - fall * d²)^8,
+  // about weight * exp(-d² / 2 sigma²) for fall = 1 / (16 sigma²), and nothing beyond d = sigma.
+  void (*sum_discs)(const float* x, const float* y, const float* fall, const float* weight,
+                    int discs, const float* at_x, const float* at_y, int count, float* sums);
 
   // weighted[i] = score[i] * exp(-d² / 2 reach²) within the square |dx|, |dy| <= reach around the
   // point, else 0; reach > 0.

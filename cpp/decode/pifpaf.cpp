@@ -62,28 +62,41 @@ struct Settings {
 // A cell's patch is 4 x 4: so many cells vote for a keypoint.
 constexpr float kPatch = 16.0F;
 
+struct Ranked {
+  std::uint32_t bits;  // of the score
+  std::uint32_t seed;
+};
+
 class PifPafScratch : public Decoder::Scratch {
  public:
   PifPafScratch(int keypoints, const std::vector<std::pair<int, int>>& limbs, int height, int width,
                 const Settings& settings)
-      : search(height, width),
+      : cif(height, width, settings.max_cells),
+        caf(height, width, settings.max_cells),
+        cells(1, static_cast<std::size_t>(settings.max_cells)),
         intensity(Buckets(height, width), settings.max_cells),
         associations(Buckets(height, width), limbs, settings.max_cells),
+        starts(Buckets(height, width).count() + 1),
         growth(keypoints, limbs, settings.growth) {
-    const auto cells = static_cast<std::size_t>(settings.max_cells);
-    candidates.reserve(cells);
-    seeds.reserve(cells * static_cast<std::size_t>(keypoints));
+    const auto room = static_cast<std::size_t>(settings.max_cells);
+    index.resize(room);
+    bucket_of.resize(room);
+    for (std::vector<float>* values : {&x, &y, &sums}) {
+      values->resize(room + kLanes);
+    }
+    seeds.reserve(room * static_cast<std::size_t>(keypoints));
     order.resize(seeds.capacity());
     sorted.resize(seeds.capacity());
   }
 
-  std::vector<float> cif, caf;  // confidences that are not float32 planes already
-  CellSearch search;
-  std::vector<CompositeCell> candidates;  // of one keypoint type
+  CompositeFields::Scratch cif, caf;
+  CompositeCells cells;  // of one keypoint type
   Intensity intensity;
   Associations associations;
+  std::vector<int> starts, index, bucket_of;  // of one keypoint type's cells in buckets
+  std::vector<float> x, y, sums;
   std::vector<Seed> seeds;
-  std::vector<std::uint32_t> order, sorted;  // indices of seeds
+  std::vector<Ranked> order, sorted;
   std::array<std::uint32_t, 2048> digits{};
   Growth growth;
 };
@@ -100,9 +113,7 @@ class PifPaf : public Decoder {
  private:
   void read_parameters(const Manifest& manifest, int stride);
   void check_frame(const std::vector<MapView>& outputs) const;
-  void find_associations(const MapView& view, PifPafScratch* s) const;
-  void find_seeds(const CompositeFields& fields, const MapView& planes, int type,
-                  PifPafScratch* s) const;
+  void find_seeds(const CompositeFields& fields, int type, PifPafScratch* s) const;
   void report(PifPafScratch* s, Poses* poses) const;
 
   const Kernels& kernels_;
@@ -111,7 +122,6 @@ class PifPaf : public Decoder {
   std::size_t cif_at_ = 0, caf_at_ = 0;  // indices among the outputs
   CompositeOrder cif_order_, caf_order_;
   std::vector<std::pair<int, int>> limbs_;
-  std::vector<std::vector<std::size_t>> limbs_of_;  // per keypoint
 };
 
 [[noreturn]] void refuse(const std::string& where, const std::string& what) {
@@ -184,11 +194,6 @@ PifPaf::PifPaf(const Manifest& manifest, const Kernels& kernels)
                         " cells; pifpaf needs 1 … 4096 each way");
   }
   read_parameters(manifest, stride_);
-  limbs_of_.resize(static_cast<std::size_t>(keypoints_));
-  for (std::size_t limb = 0; limb < limbs_.size(); ++limb) {
-    limbs_of_[static_cast<std::size_t>(limbs_[limb].first)].push_back(limb);
-    limbs_of_[static_cast<std::size_t>(limbs_[limb].second)].push_back(limb);
-  }
 }
 
 void PifPaf::read_parameters(const Manifest& manifest, int stride) {
@@ -221,71 +226,47 @@ void PifPaf::check_frame(const std::vector<MapView>& outputs) const {
   }
 }
 
-void PifPaf::find_associations(const MapView& view, PifPafScratch* s) const {
-  const CompositeFields fields(view, caf_order_, kernels_);
-  const MapView planes = fields.confidences(&s->caf);
-  CompositeCell cell;
-  s->associations.clear();
-  for (std::size_t limb = 0; limb < limbs_.size(); ++limb) {
-    const int plane = static_cast<int>(limb);
-    find_cells(planes, plane, settings_.caf_threshold, settings_.max_cells, kernels_, &s->search);
-    for (std::size_t i = 0; i < s->search.places.size(); ++i) {
-      if (fields.read(plane, s->search.places[i], s->search.values[i], &cell)) {
-        s->associations.add(cell);
-      }
-    }
-    s->associations.end_limb(limb);
-  }
-}
-
 // The accumulated confidence of one type, at its own cells and at its limbs' ends.
-void PifPaf::find_seeds(const CompositeFields& fields, const MapView& planes, int type,
-                        PifPafScratch* s) const {
-  const float lowest = std::min(settings_.cif_threshold, settings_.seed_threshold);
-  find_cells(planes, type, lowest, settings_.max_cells, kernels_, &s->search);
-  s->candidates.clear();
+void PifPaf::find_seeds(const CompositeFields& fields, int type, PifPafScratch* s) const {
+  CompositeCells& cells = s->cells;
+  cells.count = 0;
+  fields.append(type, std::min(settings_.cif_threshold, settings_.seed_threshold),
+                settings_.max_cells, &cells);
   s->intensity.clear();
-  CompositeCell cell;
-  for (std::size_t i = 0; i < s->search.places.size(); ++i) {
-    if (!fields.read(type, s->search.places[i], s->search.values[i], &cell)) {
-      continue;
-    }
-    s->candidates.push_back(cell);
-    if (cell.confidence > settings_.cif_threshold) {
-      s->intensity.add(cell.x[0], cell.y[0], 0.5F * cell.scale[0], cell.confidence / kPatch);
+  for (std::size_t i = 0; i < cells.count; ++i) {
+    if (cells.confidence[i] > settings_.cif_threshold) {
+      s->intensity.add(cells.x[0][i], cells.y[0][i], 0.5F * cells.scale[0][i],
+                       cells.confidence[i] / kPatch);
     }
   }
   s->intensity.sort();
-  for (const CompositeCell& at : s->candidates) {
-    if (at.confidence > settings_.seed_threshold) {
-      const float sum = s->intensity.at(at.x[0], at.y[0], kernels_);
-      const float score = 0.9F * sum + 0.1F * at.confidence;
-      if (score > settings_.seed_threshold) {
-        s->seeds.push_back({{score, at.x[0], at.y[0], at.scale[0]}, type});
-      }
+  s->associations.weigh(type, s->intensity, kernels_);
+  const SortedPoints points{s->starts.data(), s->x.data(), s->y.data(), s->index.data()};
+  sort_points(Buckets(height_, width_), cells.x[0].data(), cells.y[0].data(),
+              static_cast<int>(cells.count), s->bucket_of.data(), points);
+  s->intensity.at(points, kernels_, s->sums.data());
+  for (std::size_t i = 0; i < cells.count; ++i) {
+    const auto cell = static_cast<std::size_t>(points.index[i]);
+    const float score = 0.9F * s->sums[i] + 0.1F * cells.confidence[cell];
+    if (std::min(score, cells.confidence[cell]) > settings_.seed_threshold) {
+      s->seeds.push_back({{score, points.x[i], points.y[i], cells.scale[0][cell]}, type});
     }
-  }
-  for (const std::size_t limb : limbs_of_[static_cast<std::size_t>(type)]) {
-    s->associations.rescore(limb, type, s->intensity, kernels_);
   }
 }
 
-// Indices of the seeds, best first, equal ones in their order: a radix sort of the scores' bits,
-// which for positive floats order as the floats do. Three digits of 11, 11 and 10 bits.
-void sort_seeds(PifPafScratch* s) {
+// The seeds' order, best first, equal ones as they came: a radix sort of the scores' bits, which
+// for positive floats order as the floats do. Three digits of 11, 11 and 10 bits.
+void rank_seeds(PifPafScratch* s) {
   const std::size_t count = s->seeds.size();
   for (std::size_t i = 0; i < count; ++i) {
-    s->order[i] = static_cast<std::uint32_t>(i);
-  }
-  const auto digit_of = [s](std::uint32_t index, int shift) {
     std::uint32_t bits;
-    std::memcpy(&bits, &s->seeds[index].joint.score, sizeof bits);
-    return (~bits >> shift) & 2047U;  // inverted: the best first
-  };
+    std::memcpy(&bits, &s->seeds[i].joint.score, sizeof bits);
+    s->order[i] = {~bits, static_cast<std::uint32_t>(i)};  // inverted: the best first
+  }
   for (const int shift : {0, 11, 22}) {
     s->digits.fill(0);
     for (std::size_t i = 0; i < count; ++i) {
-      ++s->digits[digit_of(s->order[i], shift)];
+      ++s->digits[s->order[i].bits >> shift & 2047U];
     }
     std::uint32_t start = 0;
     for (std::uint32_t& digit : s->digits) {
@@ -293,7 +274,7 @@ void sort_seeds(PifPafScratch* s) {
       digit = start - digit;
     }
     for (std::size_t i = 0; i < count; ++i) {
-      s->sorted[s->digits[digit_of(s->order[i], shift)]++] = s->order[i];
+      s->sorted[s->digits[s->order[i].bits >> shift & 2047U]++] = s->order[i];
     }
     s->order.swap(s->sorted);
   }
@@ -324,18 +305,18 @@ void PifPaf::decode(const std::vector<MapView>& outputs, Scratch* scratch, Poses
   poses->clear(keypoints_);
   check_frame(outputs);
   auto* s = static_cast<PifPafScratch*>(scratch);
-  find_associations(outputs[caf_at_], s);
-  const CompositeFields fields(outputs[cif_at_], cif_order_, kernels_);
-  const MapView planes = fields.confidences(&s->cif);
+  s->associations.read(CompositeFields(outputs[caf_at_], caf_order_, kernels_, &s->caf),
+                       settings_.caf_threshold);
+  const CompositeFields cif(outputs[cif_at_], cif_order_, kernels_, &s->cif);
   s->seeds.clear();
   for (int type = 0; type < keypoints_; ++type) {
-    find_seeds(fields, planes, type, s);
+    find_seeds(cif, type, s);
   }
-  s->associations.sort(settings_.caf_threshold);
-  sort_seeds(s);
+  s->associations.score(settings_.caf_threshold);
+  rank_seeds(s);
   s->growth.clear();
   for (std::size_t i = 0; i < s->seeds.size(); ++i) {
-    s->growth.grow(s->seeds[s->order[i]], &s->associations, kernels_);
+    s->growth.grow(s->seeds[s->order[i].seed], &s->associations, kernels_);
   }
   s->growth.suppress(kernels_);
   report(s, poses);
