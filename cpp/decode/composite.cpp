@@ -15,20 +15,49 @@ std::size_t cells_of(int height, int width) {
   return static_cast<std::size_t>(height) * static_cast<std::size_t>(width);
 }
 
-// Places of the flags, eight looked at together: few cells are active.
-void collect(const std::uint8_t* flags, int count, std::vector<int>* places) {
+// Places of the flags, eight looked at together: few cells are active. Returns how many.
+std::size_t collect(const std::uint8_t* flags, int count, int* places) {
+  int* to = places;
   for (int i = 0; i < count; i += 8) {
     std::uint64_t eight;
     std::memcpy(&eight, flags + i, sizeof eight);
     if (eight == 0) {
       continue;
     }
-    for (int k = i; k < std::min(i + 8, count); ++k) {
-      if (flags[k] != 0) {
-        places->push_back(k);
-      }
+    for (int k = i; k < i + 8; ++k) {  // without a branch: the next place overwrites one not set
+      *to = k;
+      to += flags[k];
     }
   }
+  return static_cast<std::size_t>(to - places);
+}
+
+// A position is in the map up to half a cell beyond the outermost centres. NaN is not.
+void check_inside(const float* x, const float* y, std::size_t count, int width, int height,
+                  std::uint8_t* inside) {
+  const auto right = static_cast<float>(width) - 0.5F, bottom = static_cast<float>(height) - 0.5F;
+  for (std::size_t i = 0; i < count; ++i) {
+    const bool in = (x[i] >= -0.5F) & (x[i] <= right) & (y[i] >= -0.5F) & (y[i] <= bottom);
+    inside[i] = static_cast<std::uint8_t>(inside[i] & static_cast<int>(in));
+  }
+}
+
+// Closes the gaps after `start`.
+void drop_outside(const std::uint8_t* inside, std::size_t start, int ends, CompositeCells* cells) {
+  std::size_t kept = start;
+  for (std::size_t i = start; i < cells->count; ++i) {
+    if (inside[i - start] == 0) {
+      continue;
+    }
+    cells->confidence[kept] = cells->confidence[i];
+    for (int end = 0; end < ends; ++end) {
+      cells->x[end][kept] = cells->x[end][i];
+      cells->y[end][kept] = cells->y[end][i];
+      cells->scale[end][kept] = cells->scale[end][i];
+    }
+    ++kept;
+  }
+  cells->count = kept;
 }
 
 }  // namespace
@@ -42,9 +71,10 @@ CompositeCells::CompositeCells(int ends, std::size_t room) : confidence(room + k
 }
 
 CompositeFields::Scratch::Scratch(int height, int width, int max_cells)
-    : flags(cells_of(height, width) + kLanes, 0), offsets(static_cast<std::size_t>(max_cells)) {
-  places.reserve(cells_of(height, width));
-}
+    : flags(cells_of(height, width) + kLanes, 0),
+      places(cells_of(height, width) + 1),
+      offsets(static_cast<std::size_t>(max_cells)),
+      inside(static_cast<std::size_t>(max_cells)) {}
 
 CompositeFields::CompositeFields(const MapView& view, const CompositeOrder& order,
                                  const Kernels& kernels, Scratch* scratch)
@@ -70,24 +100,23 @@ void CompositeFields::find(int field, float threshold, int max_cells) const {
       kernels_.flag_over(from + row * stride, width, threshold, flags + row * width);
     }
   }
-  std::vector<int>& places = scratch_->places;
-  places.clear();
-  collect(flags, width * height, &places);
-  if (places.size() <= static_cast<std::size_t>(max_cells)) {
+  int* places = scratch_->places.data();
+  const std::size_t found = collect(flags, width * height, places);
+  scratch_->found = std::min(found, static_cast<std::size_t>(max_cells));
+  if (found == scratch_->found) {
     return;
   }
   const auto value = [&](int place) { return from[place / width * stride + place % width]; };
-  std::nth_element(places.begin(), places.begin() + max_cells, places.end(), [&](int i, int k) {
+  std::nth_element(places, places + max_cells, places + found, [&](int i, int k) {
     return value(i) != value(k) ? value(i) > value(k) : i < k;
   });
-  places.resize(static_cast<std::size_t>(max_cells));
-  std::sort(places.begin(), places.end());
+  std::sort(places, places + max_cells);
 }
 
 // One channel of all places, as float32.
 void CompositeFields::gather(int channel, float* to) const {
   const std::ptrdiff_t* offsets = scratch_->offsets.data();
-  const std::size_t count = scratch_->places.size();
+  const std::size_t count = scratch_->found;
   const auto first = channel * view_.channel_stride;
   const auto zero_point = static_cast<float>(view_.zero_point);
   switch (view_.dtype) {
@@ -125,42 +154,45 @@ void CompositeFields::gather(int channel, float* to) const {
 void CompositeFields::append(int field, float threshold, int max_cells,
                              CompositeCells* cells) const {
   find(field, threshold, max_cells);
-  const std::vector<int>& places = scratch_->places;
-  const int width = view_.width;
-  for (std::size_t i = 0; i < places.size(); ++i) {
-    scratch_->offsets[i] =
-        places[i] / width * view_.row_stride + places[i] % width * view_.column_stride;
+  const int* places = scratch_->places.data();
+  const std::size_t found = scratch_->found, start = cells->count;
+  if (found == 0) {
+    return;
   }
-  const std::size_t start = cells->count;
+  const int width = view_.width;
+  const bool dense = view_.row_stride == width * view_.column_stride;
+  for (std::size_t i = 0; i < found; ++i) {
+    scratch_->offsets[i] =
+        dense ? places[i] * view_.column_stride
+              : places[i] / width * view_.row_stride + places[i] % width * view_.column_stride;
+  }
   const int first = field * order_.channels;
   gather(first + order_.confidence, cells->confidence.data() + start);
+  for (std::size_t i = start; i < start + found; ++i) {
+    cells->confidence[i] = std::min(cells->confidence[i], 1.0F);
+  }
+  std::uint8_t* inside = scratch_->inside.data();
+  std::fill_n(inside, found, std::uint8_t{1});
   for (int end = 0; end < order_.ends; ++end) {
-    gather(first + order_.first_point + 2 * end, cells->x[end].data() + start);
-    gather(first + order_.first_point + 2 * end + 1, cells->y[end].data() + start);
-    gather(first + order_.first_scale + end, cells->scale[end].data() + start);
-  }
-  const auto right = static_cast<float>(width) - 0.5F;
-  const auto bottom = static_cast<float>(view_.height) - 0.5F;
-  std::size_t kept = start;
-  for (std::size_t i = 0; i < places.size(); ++i) {
-    const std::size_t from = start + i;
-    bool inside = true;
-    cells->confidence[kept] = std::min(cells->confidence[from], 1.0F);
-    for (int end = 0; end < order_.ends; ++end) {
-      float x = cells->x[end][from], y = cells->y[end][from];
-      if (order_.relative) {
-        x += static_cast<float>(places[i] % width);
-        y += static_cast<float>(places[i] / width);
-      }
-      inside = inside & (x >= -0.5F) & (x <= right) & (y >= -0.5F) & (y <= bottom);
-      const float scale = cells->scale[end][from];
-      cells->x[end][kept] = x;
-      cells->y[end][kept] = y;
-      cells->scale[end][kept] = scale > 0.0F ? std::min(scale, kMaxScale) : 0.0F;
+    float* x = cells->x[end].data() + start;
+    float* y = cells->y[end].data() + start;
+    float* scale = cells->scale[end].data() + start;
+    gather(first + order_.first_point + 2 * end, x);
+    gather(first + order_.first_point + 2 * end + 1, y);
+    gather(first + order_.first_scale + end, scale);
+    for (std::size_t i = 0; order_.relative && i < found; ++i) {
+      x[i] += static_cast<float>(places[i] % width);
+      y[i] += static_cast<float>(places[i] / width);
     }
-    kept += inside ? 1 : 0;
+    check_inside(x, y, found, width, view_.height, inside);
+    for (std::size_t i = 0; i < found; ++i) {
+      scale[i] = scale[i] > 0.0F ? std::min(scale[i], kMaxScale) : 0.0F;
+    }
   }
-  cells->count = kept;
+  cells->count = start + found;
+  if (std::memchr(inside, 0, found) != nullptr) {
+    drop_outside(inside, start, order_.ends, cells);
+  }
 }
 
 }  // namespace posewire

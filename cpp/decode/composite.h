@@ -36,8 +36,10 @@ class CompositeFields {
     Scratch(int height, int width, int max_cells);
 
     std::vector<std::uint8_t> flags;
+    std::size_t found = 0;
     std::vector<int> places;              // row * width + column of the active cells, ascending
     std::vector<std::ptrdiff_t> offsets;  // … in elements of the view
+    std::vector<std::uint8_t> inside;     // whether they say a position in the map
     std::vector<float> planes;            // confidences that are not float32 planes already
   };
 

@@ -7,9 +7,9 @@
 namespace posewire {
 namespace {
 
-// A disc of the largest sigma, 16 cells across, touches at most 5 buckets of 4 cells each way.
-static_assert(2 * static_cast<int>(Intensity::kMaxSigma) <= 4 * Buckets::kSide, "kTouched");
-constexpr std::size_t kTouched = 25;
+// A disc of the largest sigma, 16 cells across, touches at most 4 buckets of 6 cells each way.
+static_assert(2 * static_cast<int>(Intensity::kMaxSigma) <= 3 * Buckets::kSide, "kTouched");
+constexpr std::size_t kTouched = 16;
 
 }  // namespace
 

@@ -47,9 +47,7 @@ def render(people: People, skeleton: Skeleton, width: int, height: int) -> dict[
     sigmas = np.asarray(skeleton.sigmas)
     scales = np.array([_scale(person) for person in placed]).reshape(-1, 1) * sigmas  # [P, K]
     cif = [_intensity(placed[:, k], scales[:, k], shape) for k in range(skeleton.count)]
-    caf = [
-        _association(placed[:, [a, b]], scales[:, [a, b]], shape) for a, b in skeleton.limbs
-    ]
+    caf = [_association(placed[:, [a, b]], scales[:, [a, b]], shape) for a, b in skeleton.limbs]
     return {
         "cif": np.concatenate(cif).astype(np.float32),
         "caf": np.concatenate(caf).astype(np.float32),
