@@ -7,8 +7,11 @@ void sort_points(const Buckets& buckets, const float* x, const float* y, int cou
                  const SortedPoints& sorted) {
   const std::size_t last = buckets.count();
   std::fill(sorted.starts, sorted.starts + last + 1, 0);
+  const Buckets grid = buckets;  // a copy: nothing that is written below can be it
   for (int i = 0; i < count; ++i) {
-    bucket_of[i] = buckets.at(x[i], y[i]);
+    bucket_of[i] = grid.at(x[i], y[i]);
+  }
+  for (int i = 0; i < count; ++i) {
     ++sorted.starts[bucket_of[i]];
   }
   int end = 0;

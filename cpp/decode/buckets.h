@@ -19,7 +19,9 @@ class Buckets {
 
   static constexpr int kSide = 6;  // cells
 
-  std::size_t count() const noexcept { return static_cast<std::size_t>(rows_ * columns_); }
+  std::size_t count() const noexcept {
+    return static_cast<std::size_t>(rows_) * static_cast<std::size_t>(columns_);
+  }
   int columns() const noexcept { return columns_; }
 
   // Clamped to the grid; x and y (cells) are finite and not huge.
@@ -29,7 +31,8 @@ class Buckets {
 
  private:
   int clamped(float cells, int count) const noexcept {
-    return std::min(static_cast<int>(std::max(cells, 0.0F) * per_cell_), count - 1);
+    return static_cast<int>(
+        std::min(std::max(cells, 0.0F) * per_cell_, static_cast<float>(count) - 0.5F));
   }
 
   int columns_ = 0, rows_ = 0;

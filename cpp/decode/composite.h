@@ -54,6 +54,7 @@ class CompositeFields {
 
  private:
   void find(int field, float threshold, int max_cells) const;
+  void prefetch(int first) const;
   void gather(int channel, float* to) const;
 
   MapView view_, planes_;

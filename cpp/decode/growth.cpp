@@ -17,9 +17,9 @@ int source_of(const std::vector<std::pair<int, int>>& limbs, int edge) {
 }  // namespace
 
 Occupancy::Occupancy(int max_people) {
-  const auto room = static_cast<std::size_t>((max_people + kLanes - 1) / kLanes * kLanes);
+  const int room = (max_people + kLanes - 1) / kLanes * kLanes;
   for (std::vector<float>* values : {&x_, &y_, &reach_}) {
-    values->resize(room);
+    values->resize(static_cast<std::size_t>(room));
   }
 }
 

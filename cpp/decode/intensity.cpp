@@ -31,7 +31,8 @@ template <class Visit>
 void Intensity::each_bucket(const Disc& disc, Visit visit) const {
   for (int row = disc.top; row <= disc.bottom; ++row) {
     for (int column = disc.left; column <= disc.right; ++column) {
-      visit(static_cast<std::size_t>(row * buckets_.columns() + column));
+      const int bucket = row * buckets_.columns() + column;
+      visit(static_cast<std::size_t>(bucket));
     }
   }
 }
