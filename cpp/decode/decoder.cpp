@@ -16,6 +16,7 @@ struct Row {
 // To add an algorithm: its file here in the CMake list, its line in rows.h, its row below.
 constexpr Row kRows[] = {
     {"paf", open_paf},
+    {"pifpaf", open_pifpaf},
 };
 
 }  // namespace

@@ -85,6 +85,24 @@ struct Kernels {
   // count_a * count_b + 1. Returns how many.
   int (*limb_pairs)(const FieldView& field, const LimbRules& rules, LimbEnds a, int count_a,
                     LimbEnds b, int count_b, LimbPair* out);
+
+  // flags[i] = 1 where values[i] is over the threshold.
+  void (*flag_over)(const float* values, int count, float threshold, std::uint8_t* flags);
+
+  // sums[i] = what `discs` discs add up to at each of `count` points: weight * (1 - fall * d²)^8,
+  // about weight * exp(-d² / 2 sigma²) for fall = 1 / (16 sigma²), and nothing beyond d = sigma.
+  void (*sum_discs)(const float* x, const float* y, const float* fall, const float* weight,
+                    int discs, const float* at_x, const float* at_y, int count, float* sums);
+
+  // weighted[i] = score[i] * exp(-d² / 2 reach²) within the square |dx|, |dy| <= reach around the
+  // point, else 0; reach > 0.
+  void (*weigh_near)(const float* x, const float* y, const float* score, int count, float at_x,
+                     float at_y, float reach, float* weighted);
+
+  // Whether the point is in any of the squares |dx|, |dy| <= reach; those of the padding have a
+  // negative reach.
+  bool (*in_any_square)(const float* x, const float* y, const float* reach, int count, float at_x,
+                        float at_y);
 };
 
 const Kernels& best_kernels();                    // for this machine

@@ -14,5 +14,6 @@ namespace posewire {
 std::unique_ptr<Decoder> open_decoder(const Manifest& manifest, const Kernels& kernels);
 
 std::unique_ptr<Decoder> open_paf(const Manifest& manifest, const Kernels& kernels);
+std::unique_ptr<Decoder> open_pifpaf(const Manifest& manifest, const Kernels& kernels);
 
 }  // namespace posewire

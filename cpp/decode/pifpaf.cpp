@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+// Composite fields: Kreiss, Bertoni, Alahi, "PifPaf: Composite Fields for Human Pose Estimation"
+// (CVPR 2019) and "OpenPifPaf: Composite Fields for Semantic Keypoint Detection and
+// Spatio-Temporal Association" (arXiv 2103.02440), sections 3.3 and 3.4.
+//
+// Outputs, as the heads of OpenPifPaf 0.12 and 0.13 export them (field by field; activations and
+// the cell's own index are inside the network; b, the width of the loss, is not read):
+//   cif  5 K channels: 5 k … 5 k + 4 are b, confidence, x, y, scale of keypoint k
+//   caf  8 L channels: 8 l … 8 l + 7 are b, confidence, x1, y1, x2, y2, scale1, scale2 of limb l
+// or with 9 L channels in the order of earlier heads and of the training targets:
+//   cif  5 K: confidence, x, y, b, scale     caf  9 L: confidence, x1, y1, x2, y2, b1, b2, scale1,
+//   scale2
+// Confidences are 0 … 1; x, y are positions in the map, in cells (cell i's centre is i), scales
+// two sigmas of the keypoint, in cells. Both have one stride.
+//
+// Parameters (manifest "decode"; every one optional):
+//   relative            false  x, y are offsets from their own cell (what int8 outputs need)
+//   origin_px           (s-1)/2  network pixel of cell 0's centre; 0 for OpenPifPaf's own networks
+//   cif_threshold       0.3    lowest confidence of a cell that adds to the accumulated confidence
+//   caf_threshold       0.3    lowest rescored confidence of an association
+//   seed_threshold      0.2    lowest score of a seed
+//   keypoint_threshold  0.15   lowest score of a keypoint
+//   keypoint_ratio      0.5    … as a share of the keypoint's that it was reached from
+//   person_threshold    0.15   lowest mean score over all K keypoints of a reported person
+//   min_keypoints       1      of a reported person
+//   reverse_check       true   the way back along a limb must lead where the way came from
+//   max_cells           1024   per field, the highest confidences
+//   max_people          256    grown in a frame, from the best seeds
+//
+// Steps: active cells of every field; per keypoint type the accumulated confidence (intensity.h) at
+// its cells, which are the seeds (0.9 accumulated + 0.1 own), and at the ends of the limbs' cells
+// (association.h); people grown from the seeds, best first, and suppressed (growth.h).
+//
+// Worst case, any input, with C = max_cells, P = max_people: at most C cells a field, K C seeds and
+// P people. Time O((K + L) H W + (K + L) C² + P L C + K C P), memory O((K + L) (H W + C) + P K),
+// all allocated by make_scratch() (a copy of the confidences excepted: on the first frame).
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "decode/association.h"
+#include "decode/composite.h"
+#include "decode/growth.h"
+#include "decode/intensity.h"
+#include "decode/params.h"
+#include "decode/rows.h"
+
+namespace posewire {
+namespace {
+
+struct Settings {
+  float origin_px, cif_threshold, caf_threshold, seed_threshold, person_threshold;
+  int min_keypoints, max_cells;
+  Growth::Settings growth;
+};
+
+// A cell's patch is 4 x 4: so many cells vote for a keypoint.
+constexpr float kPatch = 16.0F;
+
+struct Ranked {
+  std::uint32_t bits;  // of the score
+  std::uint32_t seed;
+};
+
+class PifPafScratch : public Decoder::Scratch {
+ public:
+  PifPafScratch(int keypoints, const std::vector<std::pair<int, int>>& limbs, int height, int width,
+                const Settings& settings)
+      : cif(height, width, settings.max_cells),
+        caf(height, width, settings.max_cells),
+        cells(1, static_cast<std::size_t>(settings.max_cells)),
+        intensity(Buckets(height, width), settings.max_cells),
+        associations(Buckets(height, width), limbs, settings.max_cells),
+        starts(Buckets(height, width).count() + 1),
+        growth(keypoints, limbs, settings.growth) {
+    const auto room = static_cast<std::size_t>(settings.max_cells);
+    index.resize(room);
+    bucket_of.resize(room);
+    for (std::vector<float>* values : {&x, &y, &sums}) {
+      values->resize(room + kLanes);
+    }
+    seeds.reserve(room * static_cast<std::size_t>(keypoints));
+    order.resize(seeds.capacity());
+    sorted.resize(seeds.capacity());
+  }
+
+  CompositeFields::Scratch cif, caf;
+  CompositeCells cells;  // of one keypoint type
+  Intensity intensity;
+  Associations associations;
+  std::vector<int> starts, index, bucket_of;  // of one keypoint type's cells in buckets
+  std::vector<float> x, y, sums;
+  std::vector<Seed> seeds;
+  std::vector<Ranked> order, sorted;
+  std::array<std::uint32_t, 2048> digits{};
+  Growth growth;
+};
+
+class PifPaf : public Decoder {
+ public:
+  PifPaf(const Manifest& manifest, const Kernels& kernels);
+
+  std::unique_ptr<Scratch> make_scratch() const override {
+    return std::make_unique<PifPafScratch>(keypoints_, limbs_, height_, width_, settings_);
+  }
+  void decode(const std::vector<MapView>& outputs, Scratch* scratch, Poses* poses) const override;
+
+ private:
+  void read_parameters(const Manifest& manifest, int stride);
+  void check_frame(const std::vector<MapView>& outputs) const;
+  void find_seeds(const CompositeFields& fields, int type, PifPafScratch* s) const;
+  void report(PifPafScratch* s, Poses* poses) const;
+
+  const Kernels& kernels_;
+  Settings settings_{};
+  int keypoints_ = 0, height_ = 0, width_ = 0, stride_ = 0;
+  std::size_t cif_at_ = 0, caf_at_ = 0;  // indices among the outputs
+  CompositeOrder cif_order_, caf_order_;
+  std::vector<std::pair<int, int>> limbs_;
+};
+
+[[noreturn]] void refuse(const std::string& where, const std::string& what) {
+  throw Error(Code::kBundle, where, what);
+}
+
+std::size_t output_named(const Manifest& manifest, const std::string& name) {
+  std::string known;
+  for (std::size_t i = 0; i < manifest.outputs.size(); ++i) {
+    if (manifest.outputs[i].name == name) {
+      return i;
+    }
+    known += (known.empty() ? "" : ", ") + manifest.outputs[i].name;
+  }
+  refuse("outputs", "pifpaf needs an output \"" + name + "\" (there are: " + known + ")");
+}
+
+void check_skeleton(const Skeleton& skeleton) {
+  const int count = skeleton.count();
+  if (count < 1 || count > 256 || skeleton.limbs.empty() || skeleton.limbs.size() > 512) {
+    refuse("skeleton", "pifpaf needs 1 … 256 keypoints and 1 … 512 limbs");
+  }
+  for (std::size_t i = 0; i < skeleton.limbs.size(); ++i) {
+    const auto [a, b] = skeleton.limbs[i];
+    if (a < 0 || b < 0 || a >= count || b >= count || a == b) {
+      refuse("skeleton.limbs[" + std::to_string(i) + "]",
+             "must join two different keypoints in 0 … " + std::to_string(count - 1));
+    }
+  }
+}
+
+PifPaf::PifPaf(const Manifest& manifest, const Kernels& kernels)
+    : kernels_(kernels),
+      keypoints_(manifest.skeleton.count()),
+      cif_at_(output_named(manifest, "cif")),
+      caf_at_(output_named(manifest, "caf")),
+      limbs_(manifest.skeleton.limbs) {
+  check_skeleton(manifest.skeleton);
+  const OutputSpec& cif = manifest.outputs[cif_at_];
+  const OutputSpec& caf = manifest.outputs[caf_at_];
+  const int limbs = static_cast<int>(limbs_.size());
+  const auto per_limb = caf.channels % limbs == 0 ? caf.channels / limbs : 0;
+  if (per_limb != 8 && per_limb != 9) {
+    refuse("outputs.caf.channels", "is " + std::to_string(caf.channels) + ", but " +
+                                       std::to_string(limbs) + " limbs need " +
+                                       std::to_string(8 * limbs) + ", or " +
+                                       std::to_string(9 * limbs) + " with the confidence first");
+  }
+  if (cif.channels != 5 * keypoints_) {
+    refuse("outputs.cif.channels", "is " + std::to_string(cif.channels) + ", but " +
+                                       std::to_string(keypoints_) + " keypoints need " +
+                                       std::to_string(5 * keypoints_));
+  }
+  if (per_limb == 8) {
+    cif_order_ = {5, 1, 1, 2, 4, false};
+    caf_order_ = {8, 2, 1, 2, 6, false};
+  } else {
+    cif_order_ = {5, 1, 0, 1, 4, false};
+    caf_order_ = {9, 2, 0, 1, 7, false};
+  }
+  stride_ = cif.stride;
+  if (stride_ < 1 || caf.stride != stride_) {
+    refuse("outputs.caf.stride", "must be cif's (" + std::to_string(stride_) + "), and a map's");
+  }
+  // Rounded up: convolutions with "same" padding, and OpenPifPaf's inputs of 8 n + 1 pixels.
+  width_ = (manifest.input_width + stride_ - 1) / stride_;
+  height_ = (manifest.input_height + stride_ - 1) / stride_;
+  if (width_ < 1 || height_ < 1 || width_ > 4096 || height_ > 4096) {
+    refuse("input", "gives maps of " + std::to_string(width_) + " x " + std::to_string(height_) +
+                        " cells; pifpaf needs 1 … 4096 each way");
+  }
+  read_parameters(manifest, stride_);
+}
+
+void PifPaf::read_parameters(const Manifest& manifest, int stride) {
+  Params params(manifest.decode);
+  const auto pixels = static_cast<float>(stride);
+  cif_order_.relative = caf_order_.relative = params.boolean("relative").value_or(false);
+  settings_.origin_px = params.number("origin_px", 0.5F * (pixels - 1.0F), 0.0F, pixels);
+  settings_.cif_threshold = params.number("cif_threshold", 0.3F, 0.01F, 1.0F);
+  settings_.caf_threshold = params.number("caf_threshold", 0.3F, 0.01F, 1.0F);
+  settings_.seed_threshold = params.number("seed_threshold", 0.2F, 0.01F, 1.0F);
+  settings_.person_threshold = params.number("person_threshold", 0.15F, 0.0F, 1.0F);
+  settings_.min_keypoints = params.integer("min_keypoints", 1, 1, 256);
+  settings_.max_cells = params.integer("max_cells", 1024, 16, 4096);
+  settings_.growth.keypoint_threshold = params.number("keypoint_threshold", 0.15F, 0.0F, 1.0F);
+  settings_.growth.keypoint_ratio = params.number("keypoint_ratio", 0.5F, 0.0F, 1.0F);
+  settings_.growth.reverse_check = params.boolean("reverse_check").value_or(true);
+  settings_.growth.max_people = params.integer("max_people", 256, 1, 1024);
+  params.done();
+}
+
+// The caller promised shapes as they were opened; a wrong one would read foreign memory.
+void PifPaf::check_frame(const std::vector<MapView>& outputs) const {
+  const auto fits = [this, &outputs](std::size_t at, int channels) {
+    return at < outputs.size() && outputs[at].data != nullptr && outputs[at].height == height_ &&
+           outputs[at].width == width_ && outputs[at].channels == channels;
+  };
+  if (!fits(cif_at_, cif_order_.channels * keypoints_) ||
+      !fits(caf_at_, caf_order_.channels * static_cast<int>(limbs_.size()))) {
+    throw Error(Code::kBug, "decode", "a frame's maps differ in shape from the manifest's");
+  }
+}
+
+// The accumulated confidence of one type, at its own cells and at its limbs' ends.
+void PifPaf::find_seeds(const CompositeFields& fields, int type, PifPafScratch* s) const {
+  CompositeCells& cells = s->cells;
+  cells.count = 0;
+  fields.append(type, std::min(settings_.cif_threshold, settings_.seed_threshold),
+                settings_.max_cells, &cells);
+  s->intensity.clear();
+  for (std::size_t i = 0; i < cells.count; ++i) {
+    if (cells.confidence[i] > settings_.cif_threshold) {
+      s->intensity.add(cells.x[0][i], cells.y[0][i], 0.5F * cells.scale[0][i],
+                       cells.confidence[i] / kPatch);
+    }
+  }
+  s->intensity.sort();
+  s->associations.weigh(type, s->intensity, kernels_);
+  const SortedPoints points{s->starts.data(), s->x.data(), s->y.data(), s->index.data()};
+  sort_points(Buckets(height_, width_), cells.x[0].data(), cells.y[0].data(),
+              static_cast<int>(cells.count), s->bucket_of.data(), points);
+  s->intensity.at(points, kernels_, s->sums.data());
+  for (std::size_t i = 0; i < cells.count; ++i) {
+    const auto cell = static_cast<std::size_t>(points.index[i]);
+    const float score = 0.9F * s->sums[i] + 0.1F * cells.confidence[cell];
+    if (std::min(score, cells.confidence[cell]) > settings_.seed_threshold) {
+      s->seeds.push_back({{score, points.x[i], points.y[i], cells.scale[0][cell]}, type});
+    }
+  }
+}
+
+// The seeds' order, best first, equal ones as they came: a radix sort of the scores' bits, which
+// for positive floats order as the floats do. Three digits of 11, 11 and 10 bits.
+void rank_seeds(PifPafScratch* s) {
+  const std::size_t count = s->seeds.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &s->seeds[i].joint.score, sizeof bits);
+    s->order[i] = {~bits, static_cast<std::uint32_t>(i)};  // inverted: the best first
+  }
+  for (const int shift : {0, 11, 22}) {
+    s->digits.fill(0);
+    for (std::size_t i = 0; i < count; ++i) {
+      ++s->digits[s->order[i].bits >> shift & 2047U];
+    }
+    std::uint32_t start = 0;
+    for (std::uint32_t& digit : s->digits) {
+      start += digit;
+      digit = start - digit;
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      s->sorted[s->digits[s->order[i].bits >> shift & 2047U]++] = s->order[i];
+    }
+    s->order.swap(s->sorted);
+  }
+}
+
+// People with enough keypoints and score, best first.
+void PifPaf::report(PifPafScratch* s, Poses* poses) const {
+  const auto scale = static_cast<float>(stride_);
+  for (const int person : s->growth.order()) {
+    const Joint* joints = s->growth.joints_of(person);
+    const auto there = std::count_if(joints, joints + keypoints_,
+                                     [](const Joint& joint) { return joint.score > 0.0F; });
+    const float score = s->growth.mean_score(person);
+    if (there < settings_.min_keypoints || score < settings_.person_threshold) {
+      continue;
+    }
+    Keypoint* keypoints = poses->add(score);
+    for (int k = 0; k < keypoints_; ++k) {
+      if (joints[k].score > 0.0F) {
+        keypoints[k] = {joints[k].x * scale + settings_.origin_px,
+                        joints[k].y * scale + settings_.origin_px, joints[k].score};
+      }
+    }
+  }
+}
+
+void PifPaf::decode(const std::vector<MapView>& outputs, Scratch* scratch, Poses* poses) const {
+  poses->clear(keypoints_);
+  check_frame(outputs);
+  auto* s = static_cast<PifPafScratch*>(scratch);
+  s->associations.read(CompositeFields(outputs[caf_at_], caf_order_, kernels_, &s->caf),
+                       settings_.caf_threshold);
+  const CompositeFields cif(outputs[cif_at_], cif_order_, kernels_, &s->cif);
+  s->seeds.clear();
+  for (int type = 0; type < keypoints_; ++type) {
+    find_seeds(cif, type, s);
+  }
+  s->associations.score(settings_.caf_threshold);
+  rank_seeds(s);
+  s->growth.clear();
+  for (std::size_t i = 0; i < s->seeds.size(); ++i) {
+    s->growth.grow(s->seeds[s->order[i].seed], &s->associations, kernels_);
+  }
+  s->growth.suppress(kernels_);
+  report(s, poses);
+}
+
+}  // namespace
+
+std::unique_ptr<Decoder> open_pifpaf(const Manifest& manifest, const Kernels& kernels) {
+  return std::make_unique<PifPaf>(manifest, kernels);
+}
+
+}  // namespace posewire
