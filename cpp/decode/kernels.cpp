@@ -12,6 +12,7 @@ namespace {
 
 // The tuning flags of GCC's targets allow gathers and full vectors, which its generic tuning
 // avoids.
+#define POSEWIRE_VECTOR_BYTES 16
 namespace portable {
 #include "decode/kernels.inc"
 }  // namespace portable
@@ -23,6 +24,8 @@ namespace portable {
 #pragma GCC push_options
 #pragma GCC target("avx2")
 #endif
+#undef POSEWIRE_VECTOR_BYTES
+#define POSEWIRE_VECTOR_BYTES 32
 namespace avx2 {
 #include "decode/kernels.inc"
 }  // namespace avx2
@@ -35,6 +38,8 @@ namespace avx2 {
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,tune=skylake-avx512,prefer-vector-width=512")
 #endif
+#undef POSEWIRE_VECTOR_BYTES
+#define POSEWIRE_VECTOR_BYTES 64
 namespace avx512 {
 #include "decode/kernels.inc"
 }  // namespace avx512

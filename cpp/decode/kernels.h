@@ -14,6 +14,9 @@ namespace posewire {
 // compute whole vectors. What stands in the padding does not matter.
 constexpr int kLanes = 16;
 
+constexpr int kDarkTaps = 11;              // weights of DARK's Gaussian, one axis
+constexpr int kDarkCells = kDarkTaps + 2;  // cells that a blurred 3 x 3 needs, one axis
+
 struct Kernels {
   const char* name;  // "avx512", "avx2", "portable" (SSE2 on x86-64, NEON on AArch64)
 
@@ -46,6 +49,27 @@ struct Kernels {
   // only near the limb, so most pairs of different people fail one of the two.
   void (*probe)(float ax, float ay, float afx, float afy, const float* bx, const float* by,
                 const float* bfx, const float* bfy, int count, std::uint8_t* keep);
+
+  // Index of the largest of `count` values, the first of equal ones; NaN never wins. *value is the
+  // largest itself: -Inf, with index 0, where there is nothing above it. Reads `count` values, no
+  // padding.
+  int (*maximum)(const float* row, int count, float* value);
+
+  // to[y][x] = (a[y][x] + b[y][width - 1 - x]) / 2: two planes of which the second is mirrored, its
+  // columns moved right by `shift` after mirroring (the first `shift` ones stay). `to` is dense; no
+  // padding.
+  void (*mean_mirrored)(const float* a, std::ptrdiff_t a_stride, const float* b,
+                        std::ptrdiff_t b_stride, int height, int width, int shift, float* to);
+
+  // DARK's modulation and logarithm around a maximum: logs[3 r + c] = log2 of `window` convolved
+  // with down x across (kDarkTaps weights each) at row r and column c of the 3 x 3 in its middle.
+  // `window`: kDarkCells rows of kLanes, columns from kDarkCells on finite. Values below 0.001 of
+  // the middle one's, and NaN, count as that. `logs` has kLanes elements.
+  void (*blur_log)(const float* window, const float* down, const float* across, float* logs);
+
+  // The sum of exp(beta * (row[i] - top)) over `count` values; beta >= 0. Values over `top` count
+  // as `top`'s, NaN and what is below exp(-87) as next to nothing. No padding.
+  float (*sum_exp)(const float* row, int count, float top, float beta);
 };
 
 const Kernels& best_kernels();                    // for this machine

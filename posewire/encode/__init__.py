@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ExitCode, PosewireError
 from ..skeleton import Skeleton
-from . import paf
+from . import heatmap, paf, simcc
 from .agreement import Agreement, agreement
 from .encoder import Array, Encoder, People
 from .frames import SIZES, Rendered, render_frames
@@ -35,7 +35,9 @@ __all__ = [
 
 # To add an algorithm: its file here, named as its decoder, and its line.
 ENCODERS: Mapping[str, Encoder] = {
+    "heatmap": heatmap.ENCODER,
     "paf": paf.ENCODER,
+    "simcc": simcc.ENCODER,
 }
 
 
