@@ -62,11 +62,12 @@ constexpr float kLongestStep = 2.0F;    // cells
 using Weights = std::array<std::array<float, kDarkTaps>, kRadius + 1>;
 
 Weights gaussian_weights() {
+  constexpr std::size_t kMiddle = kRadius;
   Weights weights{};
-  for (int r = 0; r <= kRadius; ++r) {
-    for (int t = -r; t <= r; ++t) {
-      weights[static_cast<std::size_t>(r)][static_cast<std::size_t>(kRadius + t)] =
-          std::exp(-0.5F * static_cast<float>(t * t) / (kSigma * kSigma));
+  for (std::size_t r = 0; r < weights.size(); ++r) {
+    for (std::size_t t = 0; t <= r; ++t) {
+      const float distance = static_cast<float>(t) / kSigma;
+      weights[r][kMiddle - t] = weights[r][kMiddle + t] = std::exp(-0.5F * distance * distance);
     }
   }
   return weights;

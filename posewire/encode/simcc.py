@@ -2,8 +2,8 @@
 """Coordinate classification of one person's crop (SimCC, ECCV 2022; RTMPose, arXiv 2303.07399).
 
 ``simcc_x`` [K, 2 W] and ``simcc_y`` [K, 2 H]: per axis a Gaussian over bins of half a pixel, bin i
-at pixel i / 2. Its sigma is RTMPose's, sqrt(pixels / 8) bins: 4.9 and 5.66 for 192 x 256. Its centre
-is the keypoint's exact place; the papers round it to a bin (SimCC, equation 1), which a network
+at pixel i / 2. Its sigma is RTMPose's, sqrt(pixels / 8) bins: 4.9 and 5.66 for 192 x 256. Its
+centre is the keypoint's exact place; the papers round it to a bin (SimCC, equation 1), which a network
 trained on places all over a bin averages out. An absent keypoint's rows are 0.
 """
 

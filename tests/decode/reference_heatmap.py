@@ -90,9 +90,9 @@ def mean_of_both(maps: Array, flipped: Array, flips: list[int], shift: bool) -> 
 def decode(
     maps: Array, stride: int, size: tuple[int, int], decode: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """The person of one crop of ``size`` (width, height): [] or [{"score": s, "kp": K x [x, y, s]}].
+    """The person of one crop: [] or [{"score": s, "kp": K x [x, y, s]}], network pixels.
 
-    maps [K, H, W]; network pixels.
+    maps [K, H, W]; ``size`` is the network input's width and height.
     """
     count, height, width = maps.shape
     refine = decode.get("refine", "dark")
