@@ -3,8 +3,8 @@
 
 ``simcc_x`` [K, 2 W] and ``simcc_y`` [K, 2 H]: per axis a Gaussian over bins of half a pixel, bin i
 at pixel i / 2. Its sigma is RTMPose's, sqrt(pixels / 8) bins: 4.9 and 5.66 for 192 x 256. Its
-centre is the keypoint's exact place; the papers round it to a bin (SimCC, equation 1), which a network
-trained on places all over a bin averages out. An absent keypoint's rows are 0.
+centre is the keypoint's exact place; the papers round it to a bin (SimCC, equation 1), which a
+network trained on places all over a bin averages out. An absent keypoint's rows are 0.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def _rows(places: NDArray[np.float64], there: NDArray[np.float64], pixels: int) 
     bins = np.arange(SPLIT * pixels)
     squared = (bins - SPLIT * places[:, :, None]) ** 2
     rows = np.exp(-squared / (2 * pixels / 8)) * (there[:, :, None] > 0)
-    return rows.max(axis=0, initial=0).astype(np.float32)
+    highest: NDArray[np.float64] = rows.max(axis=0, initial=0)
+    return highest.astype(np.float32)
 
 
 # A row's unit is the pixel: bins are finer than what the classifier can tell apart.

@@ -258,9 +258,9 @@ TEST(Heatmap, FlippedMapsAreAveraged) {
       for (int y = 0; y < height; ++y) {
         for (int x = 0; x < width; ++x) {
           const int from = width - 1 - (shift == 1 && x > 0 ? x - 1 : x);
-          const int mirrored = ((keypoints - 1 - k) * height + y) * width + from;
-          const auto own = static_cast<std::size_t>((k * height + y) * width + x);
-          mean.push_back(0.5F * maps[own] + 0.5F * flipped[static_cast<std::size_t>(mirrored)]);
+          const float* own = maps.data() + (k * height + y) * width;
+          const float* other = flipped.data() + ((keypoints - 1 - k) * height + y) * width;
+          mean.push_back(0.5F * own[x] + 0.5F * other[from]);
         }
       }
     }

@@ -110,10 +110,8 @@ TEST(Simcc, SoftmaxIsTheChanceOfTheLargest) {
   std::normal_distribution<float> logits(0.0F, 3.0F);
   for (const Kernels* kernels : available_kernels()) {
     for (const int count : {3, 16, 100, 385}) {
-      std::vector<float> row;
-      for (int i = 0; i < count; ++i) {
-        row.push_back(logits(random));
-      }
+      std::vector<float> row(static_cast<std::size_t>(count));
+      std::generate(row.begin(), row.end(), [&] { return logits(random); });
       const float top = *std::max_element(row.begin(), row.end());
       double sum = 0.0;
       for (const float value : row) {
