@@ -29,6 +29,7 @@ constexpr Lanes every_set() {
 }
 constexpr Lanes kLanesOf = every_set();
 
+#define POSEWIRE_VECTOR_BYTES 16
 namespace portable {
 #if POSEWIRE_X86_VARIANTS
 #define POSEWIRE_VECTORS 1
@@ -47,6 +48,8 @@ namespace portable {
 #pragma GCC push_options
 #pragma GCC target("avx2")
 #endif
+#undef POSEWIRE_VECTOR_BYTES
+#define POSEWIRE_VECTOR_BYTES 32
 namespace avx2 {
 #include "decode/kernels.inc"
 }  // namespace avx2
@@ -60,6 +63,8 @@ namespace avx2 {
 // The tuning flags allow full vectors, which GCC's generic tuning avoids.
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,tune=skylake-avx512,prefer-vector-width=512")
 #endif
+#undef POSEWIRE_VECTOR_BYTES
+#define POSEWIRE_VECTOR_BYTES 64
 namespace avx512 {
 #include "decode/kernels.inc"
 }  // namespace avx512

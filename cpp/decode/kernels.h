@@ -46,6 +46,10 @@ struct LimbPair {
   std::uint16_t a, b;
 };
 
+constexpr int kDarkTaps = 11;              // weights of DARK's Gaussian, one axis
+constexpr int kDarkCells = kDarkTaps + 2;  // cells that a blurred 3 x 3 needs, one axis
+constexpr int kDarkRow = 16;               // floats from row to row of such a window
+
 struct Kernels {
   const char* name;  // "avx512", "avx2", "portable" (SSE2 on x86-64, NEON on AArch64)
 
@@ -103,6 +107,27 @@ struct Kernels {
   // negative reach.
   bool (*in_any_square)(const float* x, const float* y, const float* reach, int count, float at_x,
                         float at_y);
+
+  // Index of the largest of `count` values, the first of equal ones; NaN never wins. *value is the
+  // largest itself: -Inf, with index 0, where there is nothing above it. Reads `count` values, no
+  // padding.
+  int (*maximum)(const float* row, int count, float* value);
+
+  // to[y][x] = (a[y][x] + b[y][width - 1 - x]) / 2: two planes of which the second is mirrored, its
+  // columns moved right by `shift` after mirroring (the first `shift` ones stay). `to` is dense; no
+  // padding.
+  void (*mean_mirrored)(const float* a, std::ptrdiff_t a_stride, const float* b,
+                        std::ptrdiff_t b_stride, int height, int width, int shift, float* to);
+
+  // DARK's modulation and logarithm around a maximum: logs[3 r + c] = log2 of `window` convolved
+  // with down x across (kDarkTaps weights each) at row r and column c of the 3 x 3 in its middle.
+  // `window`: kDarkCells rows of kDarkRow, columns from kDarkCells on finite. Values below 0.001 of
+  // the middle one's, and NaN, count as that. `logs` has kDarkRow elements.
+  void (*blur_log)(const float* window, const float* down, const float* across, float* logs);
+
+  // The sum of exp(beta * (row[i] - top)) over `count` values; beta >= 0. Values over `top` count
+  // as `top`'s, NaN and what is below exp(-87) as next to nothing. No padding.
+  float (*sum_exp)(const float* row, int count, float top, float beta);
 };
 
 const Kernels& best_kernels();                    // for this machine

@@ -69,6 +69,24 @@ std::optional<bool> Params::boolean(const char* key) {
   return value->get<bool>();
 }
 
+std::size_t Params::choice(const char* key, std::size_t fallback,
+                           std::initializer_list<const char*> names) {
+  const nlohmann::json* value = find(key);
+  if (value == nullptr) {
+    return fallback;
+  }
+  std::string known;
+  std::size_t index = 0;
+  for (const char* name : names) {
+    if (value->is_string() && value->get<std::string>() == name) {
+      return index;
+    }
+    known += (known.empty() ? "" : ", ") + std::string(name);
+    ++index;
+  }
+  throw Error(Code::kBundle, std::string("decode.") + key, "must be one of " + known);
+}
+
 void Params::done() const {
   if (decode_.is_null()) {
     return;

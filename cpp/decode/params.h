@@ -3,6 +3,8 @@
 // an unknown one is an error. Opening only.
 #pragma once
 
+#include <cstddef>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -20,6 +22,9 @@ class Params {
   float number(const char* key, float fallback, float low, float high);
   int integer(const char* key, int fallback, int low, int high);
   std::optional<bool> boolean(const char* key);
+  // The index among `names` of the string that stands there.
+  std::size_t choice(const char* key, std::size_t fallback,
+                     std::initializer_list<const char*> names);
 
   // Throws Error(kBundle) naming the first key that nobody asked for, and the known ones.
   void done() const;
