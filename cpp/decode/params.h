@@ -20,6 +20,8 @@ class Params {
   float number(const char* key, float fallback, float low, float high);
   int integer(const char* key, int fallback, int low, int high);
   std::optional<bool> boolean(const char* key);
+  // An array that holds each of 0 … count - 1 once; 0, 1, 2 … where the key is absent.
+  std::vector<int> permutation(const char* key, int count);
 
   // Throws Error(kBundle) naming the first key that nobody asked for, and the known ones.
   void done() const;

@@ -13,6 +13,8 @@ namespace posewire {
 // open_decoder (decoder.h) with these kernels instead of the machine's best.
 std::unique_ptr<Decoder> open_decoder(const Manifest& manifest, const Kernels& kernels);
 
+std::unique_ptr<Decoder> open_associative_embedding(const Manifest& manifest,
+                                                    const Kernels& kernels);
 std::unique_ptr<Decoder> open_paf(const Manifest& manifest, const Kernels& kernels);
 std::unique_ptr<Decoder> open_pifpaf(const Manifest& manifest, const Kernels& kernels);
 
