@@ -15,6 +15,7 @@ struct Row {
 
 // To add an algorithm: its file here in the CMake list, its line in rows.h, its row below.
 constexpr Row kRows[] = {
+    {"associative_embedding", open_associative_embedding},
     {"heatmap", open_heatmap},
     {"paf", open_paf},
     {"pifpaf", open_pifpaf},

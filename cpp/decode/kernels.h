@@ -50,6 +50,12 @@ constexpr int kDarkTaps = 11;              // weights of DARK's Gaussian, one ax
 constexpr int kDarkCells = kDarkTaps + 2;  // cells that a blurred 3 x 3 needs, one axis
 constexpr int kDarkRow = 16;               // floats from row to row of such a window
 
+// Cells of a row that copy_blocks and find_supported look at together.
+constexpr int kBlockCells = 16;
+
+// In a sum of shares of a peak, what is far below the peak, or negative, counts as this.
+constexpr float kLowShare = 0.02F;
+
 struct Kernels {
   const char* name;  // "avx512", "avx2", "portable" (SSE2 on x86-64, NEON on AArch64)
 
@@ -128,6 +134,32 @@ struct Kernels {
   // The sum of exp(beta * (row[i] - top)) over `count` values; beta >= 0. Values over `top` count
   // as `top`'s, NaN and what is below exp(-87) as next to nothing. No padding.
   float (*sum_exp)(const float* row, int count, float top, float beta);
+
+  // Copies a plane into `bordered`, rows `pitch` apart: cell (x, y) at (y + 1) * pitch +
+  // kBlockCells
+  // + x, pitch >= width rounded up to kBlockCells + 2 kBlockCells. The plane's border is repeated
+  // once around it; NaN and the rest of the last block become -Inf. Lists the first cells (indices
+  // in `bordered`) of the blocks with a value over the threshold, in order; returns how many.
+  int (*copy_blocks)(const float* from, std::ptrdiff_t row_stride, int height, int width,
+                     float threshold, float* bordered, int pitch, int* blocks);
+
+  // Cells (indices in `bordered`) of the blocks, in order, that are over the threshold, no lower
+  // than their eight neighbours, and whose neighbours' sum is at least `support` times their value.
+  // Up to count * kBlockCells, cells after a row's last among them; returns how many.
+  int (*find_supported)(const float* bordered, int pitch, const int* blocks, int count,
+                        float threshold, float support, int* places);
+
+  // Sums of the 5 x 5 cells around a peak, as shares of it in kLowShare … 1: of columns (five, then
+  // zeros, eight in all) and of rows (five). Rows `pitch` apart; reads three cells more a row.
+  void (*sum_window)(const float* at, int pitch, float* across, float* down);
+
+  // Vertices of parabolas through log(sums[k * stride + i]) at x = k - 2, for k in 0 … 4 and i in
+  // [0, count rounded up to 8), fitted with the weights sums². A sum of 0 is no point. Within 1 of
+  // the middle; within 0.5 if the first or last point is missing; 0 where there is no maximum.
+  void (*fit_parabolas)(const float* sums, int stride, int count, float* vertex);
+
+  // The highest of score[i] - round(|tags[i] - tag|), NaN never winning; `floor` if none is higher.
+  float (*best_by_tag)(const float* score, const float* tags, int count, float tag, float floor);
 };
 
 const Kernels& best_kernels();                    // for this machine

@@ -2,6 +2,8 @@
 #include "decode/params.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <numeric>
 #include <sstream>
 
 #include "core/error.h"
@@ -85,6 +87,26 @@ std::size_t Params::choice(const char* key, std::size_t fallback,
     ++index;
   }
   throw Error(Code::kBundle, std::string("decode.") + key, "must be one of " + known);
+}
+
+std::vector<int> Params::permutation(const char* key, int count) {
+  std::vector<int> order(static_cast<std::size_t>(count));
+  std::iota(order.begin(), order.end(), 0);
+  const nlohmann::json* value = find(key);
+  if (value == nullptr) {
+    return order;
+  }
+  nlohmann::json sorted = *value;
+  if (sorted.is_array()) {
+    std::sort(sorted.begin(), sorted.end());
+  }
+  const auto integer = [](const nlohmann::json& item) { return item.is_number_integer(); };
+  if (!value->is_array() || !std::all_of(value->begin(), value->end(), integer) ||
+      sorted != nlohmann::json(order)) {
+    throw Error(Code::kBundle, std::string("decode.") + key,
+                "must be an array that holds each of 0 … " + std::to_string(count - 1) + " once");
+  }
+  return value->get<std::vector<int>>();
 }
 
 void Params::done() const {

@@ -25,6 +25,8 @@ class Params {
   // The index among `names` of the string that stands there.
   std::size_t choice(const char* key, std::size_t fallback,
                      std::initializer_list<const char*> names);
+  // An array that holds each of 0 … count - 1 once; 0, 1, 2 … where the key is absent.
+  std::vector<int> permutation(const char* key, int count);
 
   // Throws Error(kBundle) naming the first key that nobody asked for, and the known ones.
   void done() const;

@@ -14,6 +14,8 @@ namespace posewire {
 std::unique_ptr<Decoder> open_decoder(const Manifest& manifest, const Kernels& kernels);
 
 std::unique_ptr<Decoder> open_heatmap(const Manifest& manifest, const Kernels& kernels);
+std::unique_ptr<Decoder> open_associative_embedding(const Manifest& manifest,
+                                                    const Kernels& kernels);
 std::unique_ptr<Decoder> open_paf(const Manifest& manifest, const Kernels& kernels);
 std::unique_ptr<Decoder> open_pifpaf(const Manifest& manifest, const Kernels& kernels);
 std::unique_ptr<Decoder> open_simcc(const Manifest& manifest, const Kernels& kernels);

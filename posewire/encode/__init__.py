@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ExitCode, PosewireError
 from ..skeleton import Skeleton
-from . import heatmap, paf, pifpaf, simcc
+from . import associative_embedding, heatmap, paf, pifpaf, simcc
 from .agreement import Agreement, agreement
 from .encoder import Array, Encoder, People
 from .frames import SIZES, Rendered, render_frames
@@ -35,6 +35,7 @@ __all__ = [
 
 # To add an algorithm: its file here, named as its decoder, and its line.
 ENCODERS: Mapping[str, Encoder] = {
+    "associative_embedding": associative_embedding.ENCODER,
     "heatmap": heatmap.ENCODER,
     "paf": paf.ENCODER,
     "pifpaf": pifpaf.ENCODER,
