@@ -15,8 +15,10 @@ struct Row {
 
 // To add an algorithm: its file here in the CMake list, its line in rows.h, its row below.
 constexpr Row kRows[] = {
+    {"center", open_center},
     {"paf", open_paf},
     {"pifpaf", open_pifpaf},
+    {"pose_proposal", open_pose_proposal},
 };
 
 }  // namespace

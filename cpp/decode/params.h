@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace posewire {
@@ -20,6 +21,8 @@ class Params {
   float number(const char* key, float fallback, float low, float high);
   int integer(const char* key, int fallback, int low, int high);
   std::optional<bool> boolean(const char* key);
+  // An array of pairs of different integers, each in 0 … high.
+  std::optional<std::vector<std::pair<int, int>>> pairs(const char* key, int high);
 
   // Throws Error(kBundle) naming the first key that nobody asked for, and the known ones.
   void done() const;

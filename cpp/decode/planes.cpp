@@ -62,4 +62,9 @@ MapView float_planes(const MapView& view, int channels, const Kernels& kernels,
                    view.width);
 }
 
+void read_values(const MapView& view, std::ptrdiff_t index, std::ptrdiff_t step, int count,
+                 const Kernels& kernels, float* to) {
+  convert(view, at(view, index), count, step, kernels, to);
+}
+
 }  // namespace posewire

@@ -2,6 +2,7 @@
 // Network outputs of any element type and layout as float32 planes.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "core/tensor.h"
@@ -14,5 +15,10 @@ namespace posewire {
 // then kept). Any element type, layout and scale; a value stands for (value - zero_point) * scale.
 MapView float_planes(const MapView& view, int channels, const Kernels& kernels,
                      std::vector<float>* buffer);
+
+// `count` values of `view`, the first `index` elements after the view's first and `step` apart: for
+// rows that look at few cells and need no plane.
+void read_values(const MapView& view, std::ptrdiff_t index, std::ptrdiff_t step, int count,
+                 const Kernels& kernels, float* to);
 
 }  // namespace posewire

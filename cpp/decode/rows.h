@@ -13,7 +13,9 @@ namespace posewire {
 // open_decoder (decoder.h) with these kernels instead of the machine's best.
 std::unique_ptr<Decoder> open_decoder(const Manifest& manifest, const Kernels& kernels);
 
+std::unique_ptr<Decoder> open_center(const Manifest& manifest, const Kernels& kernels);
 std::unique_ptr<Decoder> open_paf(const Manifest& manifest, const Kernels& kernels);
 std::unique_ptr<Decoder> open_pifpaf(const Manifest& manifest, const Kernels& kernels);
+std::unique_ptr<Decoder> open_pose_proposal(const Manifest& manifest, const Kernels& kernels);
 
 }  // namespace posewire
