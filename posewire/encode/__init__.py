@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ExitCode, PosewireError
 from ..skeleton import Skeleton
-from . import paf, pifpaf
+from . import center, paf, pifpaf, pose_proposal
 from .agreement import Agreement, agreement
 from .encoder import Array, Encoder, People
 from .frames import SIZES, Rendered, render_frames
@@ -35,8 +35,10 @@ __all__ = [
 
 # To add an algorithm: its file here, named as its decoder, and its line.
 ENCODERS: Mapping[str, Encoder] = {
+    "center": center.ENCODER,
     "paf": paf.ENCODER,
     "pifpaf": pifpaf.ENCODER,
+    "pose_proposal": pose_proposal.ENCODER,
 }
 
 
