@@ -222,7 +222,9 @@ def decode_rows(
     else:
         boxes, scores = outputs["boxes"][:4].T.astype(float), outputs["boxes"][4].astype(float)
         keypoints = outputs["keypoints"].T.astype(float)
-    order = [i for i in np.argsort(-scores, kind="stable") if scores[i] > settings["score_threshold"]]
+    order = [
+        i for i in np.argsort(-scores, kind="stable") if scores[i] > settings["score_threshold"]
+    ]
     kept: list[Pose] = []
     kept_boxes: list[NDArray[np.float64]] = []
     for i in order[: settings["max_candidates"]]:

@@ -239,9 +239,7 @@ def write_case(case: Case, into: Path) -> None:
     rng = np.random.default_rng(case.seed)
     width, height = case.size
     tall = case.share * height
-    people = draw_people(
-        case.skeleton, width, height, case.people, tall, rng, 2.0 * case.stride
-    )
+    people = draw_people(case.skeleton, width, height, case.people, tall, rng, 2.0 * case.stride)
     if len(people) != case.people:
         raise SystemExit(f"{case.name}: no room for {case.people} people")
     maps = render(case, people, rng)

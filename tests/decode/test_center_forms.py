@@ -51,9 +51,7 @@ def test_round_trip(form: str, name: str, last: bool) -> None:
         draw_people(skeleton, *SIZE, n, max(0.3, 0.7 - 0.04 * n) * SIZE[1], rng, 24.0)
         for n in range(11)
     ]
-    poses = [
-        decoded(row, skeleton, row.render(people, skeleton, *SIZE), last) for people in truth
-    ]
+    poses = [decoded(row, skeleton, row.render(people, skeleton, *SIZE), last) for people in truth]
     assert [len(p.scores) for p in poses] == [len(people) for people in truth]
     agreed = agreement(truth, poses, row.cell_px)
     assert agreed.truth > 100
