@@ -25,38 +25,26 @@
 // A snapped keypoint's score is its maximum's value, any other's the heatmap's value where it is
 // (bilinear, 0 outside the map), the centre's without heatmaps. Only cells near people are read.
 //
-// Worst case, any input: P = max_people, R = 18 cells (16 and two around). Time O(H W + P K R² +
+// Worst case, any input: P = max_people, R = 18 cells (nearest_peak.h). Time O(H W + P K R² +
 // P² K), memory O(H W + P K), all allocated by make_scratch(): with P = 100 and 17 keypoints 2.3
 // million heatmap values may be looked at. A frame allocates nothing once `poses` has grown.
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 
 #include "core/error.h"
 #include "decode/center.h"
+#include "decode/nearest_peak.h"
 #include "decode/peaks.h"
 #include "decode/planes.h"
 
 namespace posewire {
 namespace {
 
-constexpr float kMostSnap = 16.0F;  // cells
-constexpr int kNearCells = 2;       // looked at first: nearly all maxima are so near
-// Cells on each side of the middle one: the farthest maximum, displaced by one, and a border.
-constexpr int kReach = static_cast<int>(kMostSnap) + 2;
-constexpr int kWindowSide = 2 * kReach + 3;
-
 struct GridSettings {
   CenterSettings both;
   float snap;
   bool corner_origin, toward_center;
-};
-
-// A heatmap's cells around one, -Inf outside the map.
-struct Window {
-  std::array<float, static_cast<std::size_t>(kWindowSide) * kWindowSide> values;
-  int side, left, top;  // the map's column and row of the first one
 };
 
 struct Candidate {
@@ -68,11 +56,6 @@ struct Candidate {
 struct Extent {
   bool box;
   float left, top, right, bottom, longer;
-};
-
-struct Spot {
-  float x, y, score;  // cells
-  bool found;
 };
 
 class GridScratch : public Decoder::Scratch {
@@ -90,7 +73,7 @@ class GridScratch : public Decoder::Scratch {
   Peaks peaks;
   std::vector<Candidate> candidates;
   std::vector<float> values;  // offsets of one cell
-  Window window{};
+  PeakWindow window{};
   KeptPeople people;
 };
 
@@ -110,12 +93,6 @@ class CenterGrid : public Decoder {
   void read_offsets(const MapView& offsets, int cell, GridScratch* s) const;
   Extent extent_of(const std::vector<MapView>& outputs, int cell, const GridScratch& s) const;
   void read_pair(const MapView& view, int row, int column, float* x, float* y) const;
-  void fill(const MapView& heatmaps, int channel, int column, int row, int radius,
-            Window* window) const;
-  Spot nearest(const std::vector<MapView>& outputs, int channel, float x, float y, float limit,
-               Window* window) const;
-  Spot place_of(const std::vector<MapView>& outputs, const Window& window, int row,
-                int column) const;
   float value_at(const MapView& heatmaps, int channel, float x, float y) const;
   void place_keypoints(const std::vector<MapView>& outputs, const Candidate& candidate,
                        GridScratch* s) const;
@@ -256,11 +233,9 @@ void CenterGrid::read_offsets(const MapView& offsets, int cell, GridScratch* s) 
 }
 
 void CenterGrid::read_pair(const MapView& view, int row, int column, float* x, float* y) const {
-  std::array<float, 2> values;
-  read_values(view, row * view.row_stride + column * view.column_stride, view.channel_stride, 2,
-              kernels_, values.data());
-  *x = values[0];
-  *y = values[1];
+  const std::ptrdiff_t index = row * view.row_stride + column * view.column_stride;
+  *x = read_value(view, index, kernels_);
+  *y = read_value(view, index + view.channel_stride, kernels_);
 }
 
 Extent CenterGrid::extent_of(const std::vector<MapView>& outputs, int cell,
@@ -291,92 +266,6 @@ Extent CenterGrid::extent_of(const std::vector<MapView>& outputs, int cell,
   return extent;
 }
 
-// The cells within `radius` of (column, row), which is in the map, and one around them.
-void CenterGrid::fill(const MapView& heatmaps, int channel, int column, int row, int radius,
-                      Window* window) const {
-  window->side = 2 * radius + 3;
-  window->left = column - radius - 1;
-  window->top = row - radius - 1;
-  float* to = window->values.data();
-  std::fill_n(to, window->side * window->side, -std::numeric_limits<float>::infinity());
-  const int first = std::max(window->left, 0);
-  const int last = std::min(window->left + window->side, width_);
-  for (int y = std::max(window->top, 0); y < std::min(window->top + window->side, height_); ++y) {
-    float* cells = to + (y - window->top) * window->side + (first - window->left);
-    read_values(heatmaps,
-                channel * heatmaps.channel_stride + y * heatmaps.row_stride +
-                    first * heatmaps.column_stride,
-                heatmaps.column_stride, last - first, kernels_, cells);
-  }
-}
-
-// Where the keypoint of a maximum at (row, column) of the window is.
-Spot CenterGrid::place_of(const std::vector<MapView>& outputs, const Window& window, int row,
-                          int column) const {
-  const int x = window.left + column, y = window.top + row;
-  const float* at = window.values.data() + row * window.side + column;
-  float dx = 0.0F, dy = 0.0F;
-  if (has(kHeatmapOffset)) {
-    read_pair(view(outputs, kHeatmapOffset), y, x, &dx, &dy);
-    dx = dx > -1.0F ? std::min(dx, 1.0F) : -1.0F;  // NaN: -1
-    dy = dy > -1.0F ? std::min(dy, 1.0F) : -1.0F;
-  } else {  // across the map's border nothing is known: the cell's centre
-    const bool inner_x = x > 0 && x<width_ - 1, inner_y = y> 0 && y < height_ - 1;
-    std::array<float, kLanes> before{}, peak{}, after{}, offset{};
-    peak[0] = peak[1] = *at;
-    before[0] = inner_x ? at[-1] : *at;
-    after[0] = inner_x ? at[1] : *at;
-    before[1] = inner_y ? at[-window.side] : *at;
-    after[1] = inner_y ? at[window.side] : *at;
-    kernels_.refine(before.data(), peak.data(), after.data(), 2, offset.data());
-    dx = offset[0];
-    dy = offset[1];
-  }
-  return {static_cast<float>(x) + dx, static_cast<float>(y) + dy, std::min(*at, 1.0F), true};
-}
-
-// The heatmap's maximum nearest to (x, y), which is in the map, within `limit` cells; of equally
-// near ones the first in memory.
-Spot CenterGrid::nearest(const std::vector<MapView>& outputs, int channel, float x, float y,
-                         float limit, Window* window) const {
-  const int column = std::clamp(static_cast<int>(std::floor(x + 0.5F)), 0, width_ - 1);
-  const int row = std::clamp(static_cast<int>(std::floor(y + 0.5F)), 0, height_ - 1);
-  const int farthest = std::min(static_cast<int>(std::ceil(limit + 1.5F)), kReach);
-  for (int radius = std::min(kNearCells, farthest);; radius = farthest) {
-    fill(view(outputs, kHeatmaps), channel, column, row, radius, window);
-    Spot best{0.0F, 0.0F, 0.0F, false};
-    float least = limit * limit;
-    for (int r = 1; r < window->side - 1; ++r) {
-      const float* at = window->values.data() + r * window->side;
-      for (int c = 1; c < window->side - 1; ++c) {
-        const float v = at[c];
-        if (!(v > settings_.both.keypoint_threshold)) {
-          continue;
-        }
-        const float* above = at + c - window->side;
-        const float* below = at + c + window->side;
-        // Negated: a neighbour that is NaN is not higher.
-        if (above[-1] >= v || above[0] >= v || above[1] >= v || at[c - 1] >= v || at[c + 1] > v ||
-            below[-1] > v || below[0] > v || below[1] > v) {
-          continue;
-        }
-        const Spot spot = place_of(outputs, *window, r, c);
-        const float dx = spot.x - x, dy = spot.y - y;
-        if (dx * dx + dy * dy < least || (!best.found && dx * dx + dy * dy <= least)) {
-          least = dx * dx + dy * dy;
-          best = spot;
-        }
-      }
-    }
-    // One further out than the window is at least half a cell nearer than its edge, being displaced
-    // by one cell at most and (x, y) being half a cell from the middle at most.
-    const float certain = static_cast<float>(radius) - 0.5F;
-    if (radius == farthest || (best.found && least <= certain * certain)) {
-      return best;
-    }
-  }
-}
-
 // Bilinear; 0 outside the map's cells.
 float CenterGrid::value_at(const MapView& heatmaps, int channel, float x, float y) const {
   const float right = static_cast<float>(width_ - 1), bottom = static_cast<float>(height_ - 1);
@@ -387,15 +276,15 @@ float CenterGrid::value_at(const MapView& heatmaps, int channel, float x, float 
   const int column = std::min(static_cast<int>(cx), width_ - 2);
   const int row = std::min(static_cast<int>(cy), height_ - 2);
   const float fx = cx - static_cast<float>(column), fy = cy - static_cast<float>(row);
-  std::array<float, 2> upper, lower;
   const std::ptrdiff_t first = channel * heatmaps.channel_stride + row * heatmaps.row_stride +
                                column * heatmaps.column_stride;
-  read_values(heatmaps, first, heatmaps.column_stride, 2, kernels_, upper.data());
-  read_values(heatmaps, first + heatmaps.row_stride, heatmaps.column_stride, 2, kernels_,
-              lower.data());
-  const float a = upper[0] + (upper[1] - upper[0]) * fx;
-  const float b = lower[0] + (lower[1] - lower[0]) * fx;
-  return a + (b - a) * fy;
+  const auto at = [this, &heatmaps, first](std::ptrdiff_t step) {
+    return read_value(heatmaps, first + step, kernels_);
+  };
+  const std::ptrdiff_t right_one = heatmaps.column_stride, next_row = heatmaps.row_stride;
+  const float upper = at(0) + (at(right_one) - at(0)) * fx;
+  const float lower = at(next_row) + (at(next_row + right_one) - at(next_row)) * fx;
+  return upper + (lower - upper) * fy;
 }
 
 void CenterGrid::place_keypoints(const std::vector<MapView>& outputs, const Candidate& candidate,
@@ -403,17 +292,19 @@ void CenterGrid::place_keypoints(const std::vector<MapView>& outputs, const Cand
   read_offsets(view(outputs, kOffsets), candidate.cell, s);
   const Extent extent = extent_of(outputs, candidate.cell, *s);
   const float reach = settings_.snap * extent.longer;
-  const float limit = reach > 0.0F ? std::min(reach, kMostSnap) : 0.0F;  // NaN: 0
+  const float limit = reach > 0.0F ? std::min(reach, kFarthestPeak) : 0.0F;  // NaN: 0
   const float scale = static_cast<float>(stride_);
+  const MapView* offset = has(kHeatmapOffset) ? &view(outputs, kHeatmapOffset) : nullptr;
   Keypoint* person = s->people.next();
   for (int k = 0; k < keypoints_; ++k) {
     const float x = s->values[static_cast<std::size_t>(2 * k)];
     const float y = s->values[static_cast<std::size_t>(2 * k + 1)];
     const bool inside = x >= -1.0F && y >= -1.0F && x <= static_cast<float>(width_) &&
                         y <= static_cast<float>(height_);
-    Spot spot{x, y, candidate.score, false};
+    PeakSpot spot{x, y, candidate.score, false};
     if (has(kHeatmaps) && inside && limit > 0.0F) {
-      spot = nearest(outputs, k, x, y, limit, &s->window);
+      spot = nearest_peak(view(outputs, kHeatmaps), k, offset, settings_.both.keypoint_threshold, x,
+                          y, limit, kernels_, &s->window);
       spot.found = spot.found && (!extent.box || (spot.x >= extent.left && spot.x <= extent.right &&
                                                   spot.y >= extent.top && spot.y <= extent.bottom));
     }

@@ -258,9 +258,7 @@ float PoseProposal::value(const std::vector<MapView>& outputs, Output output, in
   const MapView& view = outputs[static_cast<std::size_t>(at_[output])];
   const std::ptrdiff_t index =
       channel * view.channel_stride + row * view.row_stride + column * view.column_stride;
-  float value = 0.0F;
-  read_values(view, index, 1, 1, kernels_, &value);
-  return value;
+  return read_value(view, index, kernels_);
 }
 
 // Cells of one kind over the threshold, the highest, best first; returns how many. Float32 planes;
@@ -329,18 +327,29 @@ void PoseProposal::connect(const std::vector<MapView>& outputs, std::size_t limb
   for (std::size_t i = 0; i < from.size(); ++i) {
     for (std::size_t j = 0; j < to.size(); ++j) {
       const int dx = to[j].column - from[i].column, dy = to[j].row - from[i].row;
-      if (std::abs(dx) > kReach || std::abs(dy) > kReach) {
-        continue;
-      }
-      const int channel =
-          kWindow * static_cast<int>(limb) + (2 * kReach + 1) * (dy + kReach) + dx + kReach;
-      const float edge = value(outputs, kEdges, channel, from[i].row, from[i].column);
-      if (edge > settings_.edge_threshold) {
-        s->matches.push_back({from[i].score * std::min(edge, 1.0F) * to[j].score,
-                              static_cast<std::int16_t>(i), static_cast<std::int16_t>(j)});
+      if (std::abs(dx) <= kReach && std::abs(dy) <= kReach) {
+        s->matches.push_back({0.0F, static_cast<std::int16_t>(i), static_cast<std::int16_t>(j)});
       }
     }
   }
+  // Each edge is in a cache line of its own: read without a branch between them, so that the
+  // processor waits for many at once.
+  for (LimbMatch& match : s->matches) {
+    const Proposal& a = from[static_cast<std::size_t>(match.a)];
+    const Proposal& b = to[static_cast<std::size_t>(match.b)];
+    const int window = (2 * kReach + 1) * (b.row - a.row + kReach) + b.column - a.column + kReach;
+    match.score =
+        value(outputs, kEdges, kWindow * static_cast<int>(limb) + window, a.row, a.column);
+  }
+  std::size_t kept = 0;
+  for (LimbMatch match : s->matches) {
+    if (match.score > settings_.edge_threshold) {
+      match.score = from[static_cast<std::size_t>(match.a)].score * std::min(match.score, 1.0F) *
+                    to[static_cast<std::size_t>(match.b)].score;
+      s->matches[kept++] = match;
+    }
+  }
+  s->matches.resize(kept);
   std::sort(s->matches.begin(), s->matches.end(),
             [](const LimbMatch& left, const LimbMatch& right) {
               return left.score != right.score ? left.score > right.score

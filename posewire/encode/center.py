@@ -123,8 +123,9 @@ def _dekr(people: People, skeleton: Skeleton, width: int, height: int) -> dict[s
     there = people[..., 2:] > 0
     middles = (people[..., :2] * there).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
     # The shared Gaussians are the house's: moved, so that cell i stands for pixel s i.
-    moved = people + ((STRIDE - 1) / 2, (STRIDE - 1) / 2, 0)
-    centres = np.concatenate([middles + (STRIDE - 1) / 2, np.ones((len(people), 1))], axis=1)
+    half = (STRIDE - 1) / 2
+    moved = people + np.array([half, half, 0])
+    centres = np.concatenate([middles + half, np.ones((len(people), 1))], axis=1)
     joints = gaussian.heatmaps(moved, width, height, STRIDE, _DEKR_SIGMA)
     centre = gaussian.heatmaps(
         centres[:, None, :].reshape(-1, 1, 3), width, height, STRIDE, _DEKR_CENTRE_SIGMA

@@ -96,7 +96,7 @@ TEST(OksNms, CountsTheWeakerPosesKeypoints) {
 
 TEST(OksNms, DecidesEarlyAsTheWholeSumWould) {
   std::mt19937 engine(5);
-  std::uniform_real_distribution<float> spread(-6.0F, 6.0F);
+  std::uniform_real_distribution<float> spread(-9.0F, 9.0F);
   for (const float threshold : {0.0F, 0.3F, 0.7F, 0.95F}) {
     const OksNms nms({0.05F, 0.05F, 0.1F}, threshold);
     int duplicates = 0;
@@ -106,7 +106,7 @@ TEST(OksNms, DecidesEarlyAsTheWholeSumWould) {
       for (Keypoint& point : weaker) {
         point.x += spread(engine);
         point.y += spread(engine);
-        point.score = spread(engine) > 3.0F ? 0.0F : 0.8F;
+        point.score = spread(engine) > 4.0F ? 0.0F : 0.8F;
       }
       weaker[0].score = 0.8F;
       const float area = nms.area(better.data());
@@ -117,7 +117,7 @@ TEST(OksNms, DecidesEarlyAsTheWholeSumWould) {
       duplicates += nms.duplicate(better.data(), area, weaker.data()) ? 1 : 0;
     }
     EXPECT_GT(duplicates, 10) << threshold;
-    EXPECT_TRUE(threshold == 0.0F || duplicates < 490) << threshold;
+    EXPECT_TRUE(threshold < 0.5F || duplicates < 490) << threshold;
   }
 }
 

@@ -135,7 +135,7 @@ def grid_keypoints(
     regressed = outputs["offsets"][:, row, column].astype(float).reshape(-1, 2)
     if settings.get("toward_center", False):
         regressed = -regressed
-    regressed = regressed + (column, row)
+    regressed = regressed + np.array([column, row])
     heatmaps = outputs.get("heatmaps")
     box = None
     if "sizes" in outputs:

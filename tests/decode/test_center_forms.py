@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every form of one-stage networks is read back: test_round_trip.py for the row's other encoders."""
+"""Every form of one-stage networks is read back: test_round_trip.py for the other encoders."""
 
 from __future__ import annotations
 
