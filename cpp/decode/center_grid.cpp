@@ -296,9 +296,9 @@ void CenterGrid::place_keypoints(const std::vector<MapView>& outputs, const Cand
   const float scale = static_cast<float>(stride_);
   const MapView* offset = has(kHeatmapOffset) ? &view(outputs, kHeatmapOffset) : nullptr;
   Keypoint* person = s->people.next();
-  for (int k = 0; k < keypoints_; ++k) {
-    const float x = s->values[static_cast<std::size_t>(2 * k)];
-    const float y = s->values[static_cast<std::size_t>(2 * k + 1)];
+  const float* place = s->values.data();
+  for (int k = 0; k < keypoints_; ++k, place += 2) {
+    const float x = place[0], y = place[1];
     const bool inside = x >= -1.0F && y >= -1.0F && x <= static_cast<float>(width_) &&
                         y <= static_cast<float>(height_);
     PeakSpot spot{x, y, candidate.score, false};

@@ -71,15 +71,23 @@ def _radius(width: float, height: float) -> int:
     return max(0, int(root - half))
 
 
-def _splat(plane: NDArray[np.float64], column: int, row: int, radius: int) -> None:
-    """The maximum of the plane and a Gaussian around a cell, sigma a sixth of its diameter."""
+def _splat(
+    plane: NDArray[np.float64], column: int, row: int, radius: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The maximum of the plane and a Gaussian around a cell, sigma a sixth of its diameter.
+
+    Returns the rows and columns of the cells that it raised.
+    """
     height, width = plane.shape
     ys = np.arange(max(0, row - radius), min(height, row + radius + 1))
     xs = np.arange(max(0, column - radius), min(width, column + radius + 1))
     sigma = (2 * radius + 1) / 6
     squared = (ys[:, None] - row) ** 2 + (xs[None, :] - column) ** 2
+    gauss = np.exp(-squared / (2 * sigma**2))
     window = np.ix_(ys, xs)
-    plane[window] = np.maximum(plane[window], np.exp(-squared / (2 * sigma**2)))
+    raised = np.nonzero(gauss > plane[window])
+    plane[window] = np.maximum(plane[window], gauss)
+    return ys[raised[0]], xs[raised[1]]
 
 
 def _centernet(people: People, skeleton: Skeleton, width: int, height: int) -> dict[str, Array]:
@@ -96,11 +104,12 @@ def _centernet(people: People, skeleton: Skeleton, width: int, height: int) -> d
         radius = _radius(*size)
         middle = (box[:2] + box[2:]) / 2
         column, row = np.clip(np.rint(middle).astype(int), 0, (columns - 1, rows - 1))
-        _splat(maps["centers"][0], column, row, radius)
-        maps["sizes"][:, row, column] = size
-        maps["center_offset"][:, row, column] = middle - (column, row)
+        # Trained at the centre's cell only; around it a network says of the same person as much.
+        ys, xs = _splat(maps["centers"][0], column, row, radius)
+        maps["sizes"][:, ys, xs] = size[:, None]
+        maps["center_offset"][:, ys, xs] = middle[:, None] - (xs, ys)
         for k in np.flatnonzero(person[:, 2] > 0):
-            maps["offsets"][2 * k : 2 * k + 2, row, column] = spots[k] - (column, row)
+            maps["offsets"][2 * k : 2 * k + 2, ys, xs] = spots[k][:, None] - (xs, ys)
             x, y = np.rint(spots[k]).astype(int)
             if 0 <= x < columns and 0 <= y < rows:
                 _splat(maps["heatmaps"][k], x, y, radius)
