@@ -55,16 +55,21 @@ Keypoint* KeptPeople::next() noexcept {
   return person;
 }
 
+bool KeptPeople::repeats(const OksNms& nms) noexcept {
+  for (int better = 0; better < count_; ++better) {
+    if (nms.duplicate(at(better), areas_[static_cast<std::size_t>(better)], at(count_))) {
+      return true;
+    }
+  }
+  return false;
+}
+
 bool KeptPeople::keep(const OksNms& nms) noexcept {
   const Keypoint* person = at(count_);
   if (std::none_of(person, person + keypoints_,
-                   [](const Keypoint& point) { return point.score > 0.0F; })) {
+                   [](const Keypoint& point) { return point.score > 0.0F; }) ||
+      repeats(nms)) {
     return false;
-  }
-  for (int better = 0; better < count_; ++better) {
-    if (nms.duplicate(at(better), areas_[static_cast<std::size_t>(better)], person)) {
-      return false;
-    }
   }
   areas_[static_cast<std::size_t>(count_++)] = nms.area(person);
   return true;

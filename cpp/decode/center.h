@@ -34,6 +34,8 @@ class KeptPeople {
 
   // Where the next candidate's K keypoints go; all absent. Not to be called when full.
   Keypoint* next() noexcept;
+  // Whether the candidate in next() repeats a kept pose.
+  bool repeats(const OksNms& nms) noexcept;
   // Keeps the candidate in next() unless it has no keypoint or repeats a kept pose; whether it did.
   bool keep(const OksNms& nms) noexcept;
   // The kept people whose mean keypoint score reaches the threshold, best first.

@@ -94,6 +94,7 @@ class CenterGrid : public Decoder {
   Extent extent_of(const std::vector<MapView>& outputs, int cell, const GridScratch& s) const;
   void read_pair(const MapView& view, int row, int column, float* x, float* y) const;
   float value_at(const MapView& heatmaps, int channel, float x, float y) const;
+  void regress(const MapView& offsets, const Candidate& candidate, GridScratch* s) const;
   void place_keypoints(const std::vector<MapView>& outputs, const Candidate& candidate,
                        GridScratch* s) const;
 
@@ -287,9 +288,19 @@ float CenterGrid::value_at(const MapView& heatmaps, int channel, float x, float 
   return upper + (lower - upper) * fy;
 }
 
+// Fills people.next() with the keypoints where the offsets say, all scored as the centre.
+void CenterGrid::regress(const MapView& offsets, const Candidate& candidate, GridScratch* s) const {
+  read_offsets(offsets, candidate.cell, s);
+  const float scale = static_cast<float>(stride_);
+  const float* place = s->values.data();
+  Keypoint* person = s->people.next();
+  for (int k = 0; k < keypoints_; ++k, place += 2) {
+    person[k] = rules_(scale * place[0] + shift_, scale * place[1] + shift_, candidate.score);
+  }
+}
+
 void CenterGrid::place_keypoints(const std::vector<MapView>& outputs, const Candidate& candidate,
                                  GridScratch* s) const {
-  read_offsets(view(outputs, kOffsets), candidate.cell, s);
   const Extent extent = extent_of(outputs, candidate.cell, *s);
   const float reach = settings_.snap * extent.longer;
   const float limit = reach > 0.0F ? std::min(reach, kFarthestPeak) : 0.0F;  // NaN: 0
@@ -302,13 +313,13 @@ void CenterGrid::place_keypoints(const std::vector<MapView>& outputs, const Cand
     const bool inside = x >= -1.0F && y >= -1.0F && x <= static_cast<float>(width_) &&
                         y <= static_cast<float>(height_);
     PeakSpot spot{x, y, candidate.score, false};
-    if (has(kHeatmaps) && inside && limit > 0.0F) {
+    if (inside && limit > 0.0F) {
       spot = nearest_peak(view(outputs, kHeatmaps), k, offset, settings_.both.keypoint_threshold, x,
                           y, limit, kernels_, &s->window);
       spot.found = spot.found && (!extent.box || (spot.x >= extent.left && spot.x <= extent.right &&
                                                   spot.y >= extent.top && spot.y <= extent.bottom));
     }
-    if (has(kHeatmaps) && !spot.found) {
+    if (!spot.found) {
       spot = {x, y, value_at(view(outputs, kHeatmaps), k, x, y), false};
     }
     person[k] = rules_(scale * spot.x + shift_, scale * spot.y + shift_, spot.score);
@@ -322,7 +333,14 @@ void CenterGrid::decode(const std::vector<MapView>& outputs, Scratch* scratch, P
   s->people.clear();
   find_centers(outputs, s);
   for (const Candidate& candidate : s->candidates) {
-    place_keypoints(outputs, candidate, s);
+    regress(view(outputs, kOffsets), candidate, s);
+    if (has(kHeatmaps)) {
+      // A noisy centre has maxima beside it that tell of the same person: no need to look closer.
+      if (s->people.repeats(nms_)) {
+        continue;
+      }
+      place_keypoints(outputs, candidate, s);
+    }
     s->people.keep(nms_);
     if (s->people.full()) {
       break;

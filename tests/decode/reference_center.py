@@ -183,11 +183,17 @@ def decode_grid(
     kept: list[Pose] = []
     for row, column in places[: settings["max_people"]]:
         score = min(float(centers[row, column]), 1.0)
-        pose = [
-            keypoint(stride * x + shift, stride * y + shift, s, settings["keypoint_threshold"])
-            for x, y, s in grid_keypoints(outputs, row, column, score, settings)
+        regressed = {"offsets": outputs["offsets"]}  # where the offsets alone put the keypoints
+        poses = [
+            [
+                keypoint(stride * x + shift, stride * y + shift, s, settings["keypoint_threshold"])
+                for x, y, s in grid_keypoints(given, row, column, score, settings)
+            ]
+            for given in (regressed, outputs)
         ]
-        add(kept, pose, skeleton, settings)
+        # A pose that is a better one once more is dropped before it is moved, or after.
+        if not any(similarity(k, poses[0], skeleton.sigmas) >= settings["nms_oks"] for k in kept):
+            add(kept, poses[1], skeleton, settings)
     return report(kept, settings)
 
 
