@@ -209,7 +209,7 @@ void CenterGrid::find_centers(const std::vector<MapView>& outputs, GridScratch* 
         keypoints_ * centers.channel_stride * static_cast<std::ptrdiff_t>(bytes_of(centers.dtype));
   }
   find_peaks(float_planes(centers, 1, kernels_, &s->centers), 0, settings_.both.score_threshold,
-             settings_.both.max_people, kernels_, &s->search, &s->peaks);
+             0.0F, settings_.both.max_people, kernels_, &s->search, &s->peaks);
   s->candidates.clear();
   for (int i = 0; i < s->peaks.count; ++i) {
     const auto n = static_cast<std::size_t>(i);

@@ -89,7 +89,7 @@ class ProposalScratch : public Decoder::Scratch {
   ProposalScratch(int kinds, std::size_t limbs, int cells, int max_boxes)
       : candidates(static_cast<std::size_t>(cells)),
         proposals(static_cast<std::size_t>(kinds)),
-        assembly(kinds, max_boxes) {
+        assembly(kinds, max_boxes, static_cast<int>(limbs) * max_boxes) {
     const auto most = static_cast<std::size_t>(max_boxes);
     for (std::vector<Proposal>& of_kind : proposals) {
       of_kind.reserve(most);
@@ -346,7 +346,8 @@ void PoseProposal::connect(const std::vector<MapView>& outputs, std::size_t limb
     if (match.score > settings_.edge_threshold) {
       match.score = from[static_cast<std::size_t>(match.a)].score * std::min(match.score, 1.0F) *
                     to[static_cast<std::size_t>(match.b)].score;
-      s->matches[kept++] = match;
+      s->matches[kept] = match;
+      kept += match.score > 0.0F ? 1 : 0;  // the product of small ones may be none
     }
   }
   s->matches.resize(kept);
