@@ -18,8 +18,7 @@
 //   the
 //                         person's longer side, at most 16 cells; 0: never (the default without
 //                         heatmap_offset: DEKR's keypoints stay where they were regressed)
-//   corner_origin  false  cell i stands for pixel s i, as in both original projects, instead of
-//                         s i + (s - 1) / 2 (docs/design.md 3.3)
+//   origin_px      (s - 1) / 2  network pixel of cell 0's centre; 0 in both original projects
 //   toward_center  false  offsets point from the keypoint to the cell (DEKR's original code)
 //
 // A snapped keypoint's score is its maximum's value, any other's the heatmap's value where it is
@@ -44,7 +43,7 @@ namespace {
 struct GridSettings {
   CenterSettings both;
   float snap;
-  bool corner_origin, toward_center;
+  bool toward_center;
 };
 
 struct Candidate {
@@ -111,7 +110,7 @@ class CenterGrid : public Decoder {
   int keypoints_ = 0, height_ = 0, width_ = 0, stride_ = 0;
   std::array<int, kOutputs> at_{};        // indices among the outputs; -1: absent
   std::array<int, kOutputs> channels_{};  // as they must be
-  float shift_ = 0.0F;                    // of a cell's place, pixels
+  float origin_ = 0.0F;                   // pixel of cell 0
   KeypointRules rules_;
   OksNms nms_;
 };
@@ -125,12 +124,12 @@ CenterGrid::CenterGrid(const Manifest& manifest, const Kernels& kernels)
   Params params(manifest.decode);
   settings_.both = read_center_settings(&params);
   settings_.snap = params.number("snap", has(kHeatmapOffset) ? 0.3F : 0.0F, 0.0F, 1.0F);
-  settings_.corner_origin = params.boolean("corner_origin").value_or(false);
+  origin_ = params.number("origin_px", 0.5F * static_cast<float>(stride_ - 1), 0.0F,
+                          static_cast<float>(stride_));
   settings_.toward_center = params.boolean("toward_center").value_or(false);
   params.done();
   rules_ = KeypointRules(manifest, settings_.both.keypoint_threshold);
   nms_ = OksNms(manifest.skeleton.sigmas, settings_.both.nms_oks);
-  shift_ = settings_.corner_origin ? 0.0F : 0.5F * static_cast<float>(stride_ - 1);
   // Rounded up: convolutions with "same" padding.
   width_ = (manifest.input_width + stride_ - 1) / stride_;
   height_ = (manifest.input_height + stride_ - 1) / stride_;
@@ -295,7 +294,7 @@ void CenterGrid::regress(const MapView& offsets, const Candidate& candidate, Gri
   const float* place = s->values.data();
   Keypoint* person = s->people.next();
   for (int k = 0; k < keypoints_; ++k, place += 2) {
-    person[k] = rules_(scale * place[0] + shift_, scale * place[1] + shift_, candidate.score);
+    person[k] = rules_(scale * place[0] + origin_, scale * place[1] + origin_, candidate.score);
   }
 }
 
@@ -322,7 +321,7 @@ void CenterGrid::place_keypoints(const std::vector<MapView>& outputs, const Cand
     if (!spot.found) {
       spot = {x, y, value_at(view(outputs, kHeatmaps), k, x, y), false};
     }
-    person[k] = rules_(scale * spot.x + shift_, scale * spot.y + shift_, spot.score);
+    person[k] = rules_(scale * spot.x + origin_, scale * spot.y + origin_, spot.score);
   }
 }
 

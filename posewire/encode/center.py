@@ -220,7 +220,7 @@ def _pairs(people: People, skeleton: Skeleton, width: int, height: int) -> dict[
     return {"boxes": boxes, "keypoints": rows[5:].copy()}
 
 
-_DEKR_DECODE = {"corner_origin": True, "toward_center": True}
+_DEKR_DECODE = {"origin_px": 0.0, "toward_center": True}
 FORMS: Mapping[str, Encoder] = {
     "centernet": Encoder("bottom_up", STRIDE, _centernet_outputs, _centernet, {}),
     "dekr": Encoder("bottom_up", STRIDE, _dekr_outputs, _dekr, _DEKR_DECODE),

@@ -347,7 +347,7 @@ TEST(CenterGrid, OriginAndDirectionOfTheOriginalProjects) {
   };
   EXPECT_FLOAT_EQ(first({}).x, 41.5F);
   EXPECT_FLOAT_EQ(first({}).y, 69.5F);
-  EXPECT_FLOAT_EQ(first({{"corner_origin", true}}).x, 40.0F);
+  EXPECT_FLOAT_EQ(first({{"origin_px", 0}}).x, 40.0F);
   EXPECT_FLOAT_EQ(first({{"toward_center", true}}).x, 121.5F);
   EXPECT_FLOAT_EQ(first({{"toward_center", true}}).y, 53.5F);
 }

@@ -177,7 +177,7 @@ def decode_grid(
     """People of one frame in network pixels; outputs [C, H, W]."""
     settings = {"snap": 0.3 if "heatmap_offset" in outputs else 0.0, **settings}
     centers = outputs["centers"][0] if "centers" in outputs else outputs["heatmaps"][-1]
-    shift = 0.0 if settings.get("corner_origin", False) else (stride - 1) / 2
+    shift = settings.get("origin_px", (stride - 1) / 2)
     places = maxima(centers, settings["score_threshold"])
     places.sort(key=lambda place: -min(float(centers[place]), 1.0))
     kept: list[Pose] = []
