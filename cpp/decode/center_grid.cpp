@@ -15,9 +15,9 @@
 //
 // Parameters (manifest "decode"; every one optional), besides those of center.cpp:
 //   snap           0.3    a keypoint moves to its heatmap's nearest maximum within this share of
-//   the
-//                         person's longer side, at most 16 cells; 0: never (the default without
-//                         heatmap_offset: DEKR's keypoints stay where they were regressed)
+//                         the person's longer side, at most 16 cells; 0: never (the default
+//                         without heatmap_offset: DEKR's keypoints stay where they were
+//                         regressed)
 //   origin_px      (s - 1) / 2  network pixel of cell 0's centre; 0 in both original projects
 //   toward_center  false  offsets point from the keypoint to the cell (DEKR's original code)
 //
