@@ -16,9 +16,11 @@ struct Row {
 // To add an algorithm: its file here in the CMake list, its line in rows.h, its row below.
 constexpr Row kRows[] = {
     {"associative_embedding", open_associative_embedding},
+    {"center", open_center},
     {"heatmap", open_heatmap},
     {"paf", open_paf},
     {"pifpaf", open_pifpaf},
+    {"pose_proposal", open_pose_proposal},
     {"simcc", open_simcc},
 };
 

@@ -109,6 +109,30 @@ std::vector<int> Params::permutation(const char* key, int count) {
   return value->get<std::vector<int>>();
 }
 
+std::optional<std::vector<std::pair<int, int>>> Params::pairs(const char* key, int high) {
+  const nlohmann::json* value = find(key);
+  if (value == nullptr) {
+    return std::nullopt;
+  }
+  const auto in_range = [high](const nlohmann::json& one) {
+    return one.is_number_integer() && one.get<double>() >= 0 && one.get<double>() <= high;
+  };
+  std::vector<std::pair<int, int>> pairs;
+  for (const nlohmann::json& pair : *value) {
+    if (!value->is_array() || !pair.is_array() || pair.size() != 2 || !in_range(pair[0]) ||
+        !in_range(pair[1]) || pair[0] == pair[1]) {
+      pairs.clear();
+      break;
+    }
+    pairs.emplace_back(pair[0].get<int>(), pair[1].get<int>());
+  }
+  if (pairs.empty()) {
+    throw Error(Code::kBundle, std::string("decode.") + key,
+                "must be an array of pairs of different integers in " + range_text(0, high));
+  }
+  return pairs;
+}
+
 void Params::done() const {
   if (decode_.is_null()) {
     return;

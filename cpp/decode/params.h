@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace posewire {
@@ -27,6 +28,8 @@ class Params {
                      std::initializer_list<const char*> names);
   // An array that holds each of 0 … count - 1 once; 0, 1, 2 … where the key is absent.
   std::vector<int> permutation(const char* key, int count);
+  // An array of pairs of different integers, each in 0 … high.
+  std::optional<std::vector<std::pair<int, int>>> pairs(const char* key, int high);
 
   // Throws Error(kBundle) naming the first key that nobody asked for, and the known ones.
   void done() const;

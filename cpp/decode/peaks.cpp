@@ -66,7 +66,10 @@ PeakScratch::PeakScratch(int height, int width, int max_peaks)
 }
 
 Peaks::Peaks(int max_peaks)
-    : x(padded(max_peaks)), y(padded(max_peaks)), score(padded(max_peaks)) {}
+    : x(padded(max_peaks)),
+      y(padded(max_peaks)),
+      score(padded(max_peaks)),
+      cell(padded(max_peaks)) {}
 
 void find_peaks(const MapView& heatmaps, int channel, float threshold, float noise_margin,
                 int max_peaks, const Kernels& kernels, PeakScratch* scratch, Peaks* peaks) {
@@ -119,6 +122,7 @@ void find_peaks(const MapView& heatmaps, int channel, float threshold, float noi
     const int row = places[i] / width;
     peaks->x[n] += static_cast<float>(places[i] - row * width);
     peaks->y[n] += static_cast<float>(row);
+    peaks->cell[n] = places[i];
   }
   peaks->count = found;
 }

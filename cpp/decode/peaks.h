@@ -34,6 +34,7 @@ struct Peaks {
   int count = 0;
   std::vector<float> x, y;   // cells, sub-cell
   std::vector<float> score;  // the map's value at the peak, clamped to 0 … 1
+  std::vector<int> cell;     // row * width + column of the maximum itself
 };
 
 // Local maxima over `threshold` of channel `channel` of dense float32 planes, and over

@@ -21,4 +21,14 @@ MapView float_planes(const MapView& view, int channels, const Kernels& kernels,
 void read_values(const MapView& view, std::ptrdiff_t index, std::ptrdiff_t step, int count,
                  const Kernels& kernels, float* to);
 
+// One of them; of float32 a plain load.
+inline float read_value(const MapView& view, std::ptrdiff_t index, const Kernels& kernels) {
+  if (view.dtype == DType::kFloat32) {
+    return static_cast<const float*>(view.data)[index];
+  }
+  float value = 0.0F;
+  read_values(view, index, 1, 1, kernels, &value);
+  return value;
+}
+
 }  // namespace posewire

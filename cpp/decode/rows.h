@@ -19,5 +19,7 @@ std::unique_ptr<Decoder> open_associative_embedding(const Manifest& manifest,
 std::unique_ptr<Decoder> open_paf(const Manifest& manifest, const Kernels& kernels);
 std::unique_ptr<Decoder> open_pifpaf(const Manifest& manifest, const Kernels& kernels);
 std::unique_ptr<Decoder> open_simcc(const Manifest& manifest, const Kernels& kernels);
+std::unique_ptr<Decoder> open_center(const Manifest& manifest, const Kernels& kernels);
+std::unique_ptr<Decoder> open_pose_proposal(const Manifest& manifest, const Kernels& kernels);
 
 }  // namespace posewire

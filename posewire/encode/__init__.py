@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ExitCode, PosewireError
 from ..skeleton import Skeleton
-from . import associative_embedding, heatmap, paf, pifpaf, simcc
+from . import associative_embedding, center, heatmap, paf, pifpaf, pose_proposal, simcc
 from .agreement import Agreement, agreement
 from .encoder import Array, Encoder, People
 from .frames import SIZES, Rendered, render_frames
@@ -36,9 +36,11 @@ __all__ = [
 # To add an algorithm: its file here, named as its decoder, and its line.
 ENCODERS: Mapping[str, Encoder] = {
     "associative_embedding": associative_embedding.ENCODER,
+    "center": center.ENCODER,
     "heatmap": heatmap.ENCODER,
     "paf": paf.ENCODER,
     "pifpaf": pifpaf.ENCODER,
+    "pose_proposal": pose_proposal.ENCODER,
     "simcc": simcc.ENCODER,
 }
 
