@@ -52,4 +52,19 @@ void require_channels(const OutputSpec& output, int channels) {
   }
 }
 
+void require_limbs(const Skeleton& skeleton, const char* row) {
+  const int count = skeleton.count();
+  if (count < 1 || count > 256 || skeleton.limbs.empty() || skeleton.limbs.size() > 512) {
+    throw Error(Code::kBundle, "skeleton",
+                std::string(row) + " needs 1 … 256 keypoints and 1 … 512 limbs");
+  }
+  for (std::size_t i = 0; i < skeleton.limbs.size(); ++i) {
+    const auto [a, b] = skeleton.limbs[i];
+    if (a < 0 || b < 0 || a >= count || b >= count || a == b) {
+      throw Error(Code::kBundle, "skeleton.limbs[" + std::to_string(i) + "]",
+                  "must join two different keypoints in 0 … " + std::to_string(count - 1));
+    }
+  }
+}
+
 }  // namespace posewire

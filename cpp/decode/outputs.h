@@ -24,6 +24,10 @@ void refuse_other_outputs(const Manifest& manifest, const char* row,
 // Throws Error(kBundle) with "outputs.<name>.channels" where the output has not `channels` of them.
 void require_channels(const OutputSpec& output, int channels);
 
+// Throws Error(kBundle) unless the skeleton has 1 … 256 keypoints and 1 … 512 limbs between two
+// different ones of them.
+void require_limbs(const Skeleton& skeleton, const char* row);
+
 // Whether a frame's view has the shape that the manifest gave, and data.
 inline bool fits(const MapView& view, const MapView& shape) {
   return view.data != nullptr && view.channels == shape.channels && view.height == shape.height &&

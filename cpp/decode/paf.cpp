@@ -37,6 +37,7 @@
 #include "core/error.h"
 #include "decode/assembly.h"
 #include "decode/matching.h"
+#include "decode/outputs.h"
 #include "decode/params.h"
 #include "decode/peaks.h"
 #include "decode/planes.h"
@@ -123,33 +124,14 @@ class Paf : public Decoder {
   throw Error(Code::kBundle, where, what);
 }
 
-std::size_t output_named(const Manifest& manifest, const std::string& name) {
-  std::string known;
-  for (std::size_t i = 0; i < manifest.outputs.size(); ++i) {
-    if (manifest.outputs[i].name == name) {
-      return i;
-    }
-    known += (known.empty() ? "" : ", ") + manifest.outputs[i].name;
-  }
-  refuse("outputs", "paf needs an output \"" + name + "\" (there are: " + known + ")");
-}
-
 Paf::Paf(const Manifest& manifest, const Kernels& kernels)
     : kernels_(kernels),
       keypoints_(manifest.skeleton.count()),
-      heatmaps_at_(output_named(manifest, "heatmaps")),
-      pafs_at_(output_named(manifest, "pafs")),
+      heatmaps_at_(output_named(manifest, "paf", "heatmaps")),
+      pafs_at_(output_named(manifest, "paf", "pafs")),
       limbs_(manifest.skeleton.limbs) {
-  if (keypoints_ < 1 || keypoints_ > 256 || limbs_.empty() || limbs_.size() > 512) {
-    refuse("skeleton", "paf needs 1 … 256 keypoints and 1 … 512 limbs");
-  }
-  for (std::size_t i = 0; i < limbs_.size(); ++i) {
-    const auto [a, b] = limbs_[i];
-    if (a < 0 || b < 0 || a >= keypoints_ || b >= keypoints_ || a == b) {
-      refuse("skeleton.limbs[" + std::to_string(i) + "]",
-             "must join two different keypoints in 0 … " + std::to_string(keypoints_ - 1));
-    }
-  }
+  refuse_other_outputs(manifest, "paf", {"heatmaps", "pafs"});
+  require_limbs(manifest.skeleton, "paf");
   const OutputSpec& heatmaps = manifest.outputs[heatmaps_at_];
   const OutputSpec& pafs = manifest.outputs[pafs_at_];
   Params params(manifest.decode);
@@ -205,12 +187,13 @@ void Paf::set_rules() {
 
 // The caller promised shapes as they were opened; a wrong one would read foreign memory.
 void Paf::check_frame(const std::vector<MapView>& outputs) const {
-  const auto fits = [this, &outputs](std::size_t at, int channels) {
-    return at < outputs.size() && outputs[at].data != nullptr && outputs[at].height == height_ &&
-           outputs[at].width == width_ && outputs[at].channels == channels;
+  const auto right = [this, &outputs](std::size_t at, int channels) {
+    const MapView shape =
+        dense_map(nullptr, DType::kFloat32, Layout::kNCHW, channels, height_, width_);
+    return at < outputs.size() && fits(outputs[at], shape);
   };
-  if (!fits(heatmaps_at_, heatmap_channels_) ||
-      !fits(pafs_at_, 2 * static_cast<int>(limbs_.size()))) {
+  if (!right(heatmaps_at_, heatmap_channels_) ||
+      !right(pafs_at_, 2 * static_cast<int>(limbs_.size()))) {
     throw Error(Code::kBug, "decode", "a frame's maps differ in shape from the manifest's");
   }
 }

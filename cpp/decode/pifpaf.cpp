@@ -47,6 +47,7 @@
 #include "decode/composite.h"
 #include "decode/growth.h"
 #include "decode/intensity.h"
+#include "decode/outputs.h"
 #include "decode/params.h"
 #include "decode/rows.h"
 
@@ -128,38 +129,14 @@ class PifPaf : public Decoder {
   throw Error(Code::kBundle, where, what);
 }
 
-std::size_t output_named(const Manifest& manifest, const std::string& name) {
-  std::string known;
-  for (std::size_t i = 0; i < manifest.outputs.size(); ++i) {
-    if (manifest.outputs[i].name == name) {
-      return i;
-    }
-    known += (known.empty() ? "" : ", ") + manifest.outputs[i].name;
-  }
-  refuse("outputs", "pifpaf needs an output \"" + name + "\" (there are: " + known + ")");
-}
-
-void check_skeleton(const Skeleton& skeleton) {
-  const int count = skeleton.count();
-  if (count < 1 || count > 256 || skeleton.limbs.empty() || skeleton.limbs.size() > 512) {
-    refuse("skeleton", "pifpaf needs 1 … 256 keypoints and 1 … 512 limbs");
-  }
-  for (std::size_t i = 0; i < skeleton.limbs.size(); ++i) {
-    const auto [a, b] = skeleton.limbs[i];
-    if (a < 0 || b < 0 || a >= count || b >= count || a == b) {
-      refuse("skeleton.limbs[" + std::to_string(i) + "]",
-             "must join two different keypoints in 0 … " + std::to_string(count - 1));
-    }
-  }
-}
-
 PifPaf::PifPaf(const Manifest& manifest, const Kernels& kernels)
     : kernels_(kernels),
       keypoints_(manifest.skeleton.count()),
-      cif_at_(output_named(manifest, "cif")),
-      caf_at_(output_named(manifest, "caf")),
+      cif_at_(output_named(manifest, "pifpaf", "cif")),
+      caf_at_(output_named(manifest, "pifpaf", "caf")),
       limbs_(manifest.skeleton.limbs) {
-  check_skeleton(manifest.skeleton);
+  refuse_other_outputs(manifest, "pifpaf", {"cif", "caf"});
+  require_limbs(manifest.skeleton, "pifpaf");
   const OutputSpec& cif = manifest.outputs[cif_at_];
   const OutputSpec& caf = manifest.outputs[caf_at_];
   const int limbs = static_cast<int>(limbs_.size());
