@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Everything a change must pass: formats, linters, types, the C++ tests (also under ThreadSanitizer), the Python tests.
+# Everything a change must pass: formats, linters, types, the C++ tests (also under ThreadSanitizer), clang-tidy, the
+# Python tests.
 #   bash scripts/test.sh                 all of it, under 15 minutes on two cores
-#   bash scripts/test.sh lint cpp python  only these parts (tidy: clang-tidy, not in the default run yet; asan: decoders
-#                                         and bundles under AddressSanitizer and UndefinedBehaviorSanitizer)
+#   bash scripts/test.sh lint cpp python  only these parts; by name only: asan, decoders and bundles under
+#                                         AddressSanitizer and UndefinedBehaviorSanitizer
 # POSEWIRE_DATA may name a folder of real pictures; tests that need it skip without it and say so.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh --dev
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(lint cpp tsan python)
+[ ${#parts[@]} -gt 0 ] || parts=(lint cpp tsan tidy python)
 bin="$PWD/.venv/bin"
 jobs="$(nproc)"
 say() { printf '\033[1m== %s\033[0m\n' "$*"; }
@@ -39,7 +40,6 @@ cpp() {
   (cd build/dev && ctest --output-on-failure --parallel "$jobs" --timeout 120)
 }
 
-# Not among the default parts until every floor is clean (bugprone findings in decode and io are open).
 tidy() {
   say "clang-tidy"
   configure dev
