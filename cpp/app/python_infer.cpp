@@ -142,6 +142,7 @@ nb::list runtime_list() {
 nb::dict bench_inference(const std::string& bundle_dir, double seconds, int requests, int threads,
                          const std::vector<Picture>& pictures) {
   std::vector<Image> images;
+  images.reserve(pictures.size());
   for (const Picture& picture : pictures) {
     images.push_back(image_of(picture));
   }
