@@ -291,9 +291,9 @@ TEST_P(Row, SurvivesAnyValues) {
 // in every way: the same bits on every instruction set, with a scratch of the frame's own and with
 // one that holds the remains of a hostile frame.
 TEST_P(Row, AnyNumberOfPeopleAndAUsedScratch) {
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
   constexpr float kInf = std::numeric_limits<float>::infinity();
-  constexpr float kPattern[] = {0.9F, std::nanf(""), 3e38F,  0.0F,  -kInf,
-                                0.4F, kInf,          1e-41F, -3e38F};
+  constexpr float kPattern[] = {0.9F, kNaN, 3e38F, 0.0F, -kInf, 0.4F, kInf, 1e-41F, -3e38F};
   const Case c = read_case(GetParam());
   Case crowd = c, hostile = c;
   for (std::size_t i = 0; i < c.planes.size(); ++i) {
