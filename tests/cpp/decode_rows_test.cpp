@@ -318,7 +318,9 @@ TEST_P(Row, AnyNumberOfPeopleAndAUsedScratch) {
     expect_sane(c.manifest, expected);
     for (std::size_t n = 0; n < decoders.size(); ++n) {
       decoders[n]->decode(hostile.views(), used[n].get(), &poses);
-      decoders[n]->decode(crowd.views(), used[n].get(), &poses);
+      const std::vector<MapView> views = crowd.views();
+      spoil_stack();
+      decoders[n]->decode(views, used[n].get(), &poses);
       ASSERT_TRUE(same(poses, expected)) << available_kernels()[n]->name;
     }
     people += expected.size();
