@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "decode/decoder.h"
 
+#include <cstddef>
+
 #include "core/error.h"
 #include "decode/kernels.h"
 #include "decode/rows.h"
@@ -24,6 +26,23 @@ constexpr Row kRows[] = {
     {"simcc", open_simcc},
 };
 
+// More is no pose network's output, and a row copies what is not float32 planes.
+constexpr std::size_t kMostValues = std::size_t{1} << 28;  // 1 GiB as float32
+
+void require_bounded(const Manifest& manifest) {
+  std::size_t values = 0;
+  for (const OutputSpec& output : manifest.outputs) {
+    const MapView shape = frame_shape(manifest, output, DType::kFloat32, output.layout);
+    values += static_cast<std::size_t>(shape.channels) * static_cast<std::size_t>(shape.height) *
+              static_cast<std::size_t>(shape.width);
+  }
+  if (values > kMostValues) {
+    throw Error(Code::kBundle, "outputs",
+                "hold " + std::to_string(values) + " values a frame; at most " +
+                    std::to_string(kMostValues) + " are decoded");
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<Decoder> open_decoder(const Manifest& manifest) {
@@ -34,6 +53,7 @@ std::unique_ptr<Decoder> open_decoder(const Manifest& manifest, const Kernels& k
   std::string known;
   for (const Row& row : kRows) {
     if (manifest.algorithm == row.name) {
+      require_bounded(manifest);
       return row.open(manifest, kernels);
     }
     known += (known.empty() ? "" : ", ") + std::string(row.name);

@@ -33,8 +33,9 @@ class Decoder {
 };
 
 // Resolves manifest.decode.algorithm in the table. Throws Error(kBundle) for an unknown algorithm
-// (listing the known ones), unknown or ill-typed parameters, or shapes that disagree with the
-// skeleton.
+// (listing the known ones), unknown or ill-typed parameters, shapes that disagree with the
+// skeleton, or outputs of more than 2^28 values a frame in all: what a manifest may ask memory for
+// is bounded.
 std::unique_ptr<Decoder> open_decoder(const Manifest& manifest);
 
 std::vector<std::string> decoder_names();

@@ -145,7 +145,7 @@ Bin Simcc::largest(const float* row, int count) const {
   float value = 0.0F;
   const int at = kernels_.maximum(row, count, &value);
   Bin bin{static_cast<float>(at), value};
-  if (softmax_beta_ > 0.0F) {
+  if (softmax_beta_ > 0.0F && value > -HUGE_VALF) {  // else no number stands in the row
     // The largest itself contributes 1 to the sum.
     bin.score = 1.0F / std::max(kernels_.sum_exp(row, count, value, softmax_beta_), 1.0F);
   }

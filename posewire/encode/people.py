@@ -30,7 +30,7 @@ _BODY = {
 }
 _BODY |= {name.replace("left", "right"): (-x, y) for name, (x, y) in _BODY.items() if x != 0}
 _GROWN = (0.06, 0.16)  # a limb to a keypoint without a place in the body, in body heights
-_ATTEMPTS = 20000
+_ATTEMPTS = 500  # without a success in a row: there is no room for one more
 
 
 def draw_people(
@@ -48,14 +48,15 @@ def draw_people(
     ones are one blob to any network), so that fewer people come where there is no room for more.
     """
     people: list[NDArray[np.float64]] = []
-    for _ in range(_ATTEMPTS):
-        if len(people) == count:
-            break
+    failed = 0
+    while len(people) < count and failed < _ATTEMPTS:
+        failed += 1
         person = _person(skeleton, width, height, size_px * rng.uniform(0.7, 1.3), rng)
         if person is None:
             continue
         if all(np.hypot(*(person - other)[:, :2].T).min() >= apart_px for other in people):
             people.append(person)
+            failed = 0
     return np.array(people).reshape(len(people), skeleton.count, 3)
 
 

@@ -2,6 +2,7 @@
 // The contract of every row of the decoder table, on its golden files: the reference's poses with
 // every instruction set, in every layout and element type, on many threads, without allocating, and
 // nothing but sane poses whatever the outputs hold. A new row needs golden files and no new test.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -134,6 +135,31 @@ TEST(Rows, EveryRowHasGoldenFilesWithPeopleAndWithout) {
   }
 }
 
+// Lays the case's outputs over the crowd's once more, moved by a random share of the map around its
+// edges: what is further from 0 stays.
+void add_copy(const Case& c, Random* random, Case* crowd) {
+  const float right = random->uniform(0.0F, 1.0F), down = random->uniform(0.0F, 1.0F);
+  const float gain = random->uniform(0.6F, 1.0F);
+  for (std::size_t i = 0; i < c.planes.size(); ++i) {
+    const MapView view = c.view(i);
+    const int dx = static_cast<int>(right * static_cast<float>(view.width));
+    const int dy = static_cast<int>(down * static_cast<float>(view.height));
+    for (int channel = 0; channel < view.channels; ++channel) {
+      for (int y = 0; y < view.height; ++y) {
+        for (int x = 0; x < view.width; ++x) {
+          const auto at = [&view, channel](int row, int column) {
+            return static_cast<std::size_t>(channel * view.channel_stride + row * view.row_stride +
+                                            column * view.column_stride);
+          };
+          const float value = gain * c.planes[i][at((y + dy) % view.height, (x + dx) % view.width)];
+          float& to = crowd->planes[i][at(y, x)];
+          to = std::abs(value) > std::abs(to) ? value : to;
+        }
+      }
+    }
+  }
+}
+
 class Row : public ::testing::TestWithParam<std::string> {};
 
 // Tolerance: 0.01 network pixel and 1e-4 of score, what float32 leaves open.
@@ -261,6 +287,48 @@ TEST_P(Row, SurvivesAnyValues) {
   }
 }
 
+// From nobody to more people than there is room for, so that the kernels' last vectors are filled
+// in every way: the same bits on every instruction set, with a scratch of the frame's own and with
+// one that holds the remains of a hostile frame.
+TEST_P(Row, AnyNumberOfPeopleAndAUsedScratch) {
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  constexpr float kPattern[] = {0.9F, kNaN, 3e38F, 0.0F, -kInf, 0.4F, kInf, 1e-41F, -3e38F};
+  const Case c = read_case(GetParam());
+  Case crowd = c, hostile = c;
+  for (std::size_t i = 0; i < c.planes.size(); ++i) {
+    std::fill(crowd.planes[i].begin(), crowd.planes[i].end(), 0.0F);
+    for (std::size_t n = 0; n < hostile.planes[i].size(); ++n) {
+      hostile.planes[i][n] = kPattern[(n + i) % std::size(kPattern)];
+    }
+  }
+  std::vector<std::unique_ptr<Decoder>> decoders;
+  std::vector<std::unique_ptr<Decoder::Scratch>> used;
+  for (const Kernels* kernels : available_kernels()) {
+    decoders.push_back(open_decoder(c.manifest, *kernels));
+    used.push_back(decoders.back()->make_scratch());
+  }
+  Random random(71);
+  int people = 0;
+  for (int copies = 0; copies <= 40; ++copies) {
+    SCOPED_TRACE(copies);
+    Poses expected, poses;
+    const auto own = decoders.front()->make_scratch();
+    decoders.front()->decode(crowd.views(), own.get(), &expected);
+    expect_sane(c.manifest, expected);
+    for (std::size_t n = 0; n < decoders.size(); ++n) {
+      decoders[n]->decode(hostile.views(), used[n].get(), &poses);
+      const std::vector<MapView> views = crowd.views();
+      spoil_stack();
+      decoders[n]->decode(views, used[n].get(), &poses);
+      ASSERT_TRUE(same(poses, expected)) << available_kernels()[n]->name;
+    }
+    people += expected.size();
+    add_copy(c, &random, &crowd);
+  }
+  EXPECT_TRUE(people > 0 || c.people.empty());
+}
+
 TEST_P(Row, AFrameOfAnotherShapeIsRefused) {
   const Case c = read_case(GetParam());
   const auto decoder = open_decoder(c.manifest);
@@ -301,6 +369,21 @@ TEST_P(Row, RefusesAManifestThatDisagrees) {
     bad = good.manifest;
     bad.outputs[i].name = "magic";
     EXPECT_TRUE(refused(bad)) << good.manifest.outputs[i].name << " under another name";
+  }
+}
+
+TEST_P(Row, RefusesOutputsBeyondAnyMemory) {
+  Manifest manifest = read_case(GetParam()).manifest;
+  manifest.input_width = manifest.input_height = 16384;
+  manifest.outputs[0].channels = 65536;
+  manifest.outputs[0].stride = 1;
+  manifest.outputs[0].length = 0;  // 64 TiB as float32
+  try {
+    open_decoder(manifest);
+    FAIL() << "opened";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::kBundle);
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("values a frame"));
   }
 }
 

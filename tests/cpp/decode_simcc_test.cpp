@@ -95,6 +95,19 @@ TEST(Simcc, TheScoreIsTheSmallerOneOrTheMean) {
             1.0F);
 }
 
+TEST(Simcc, ARowWithoutANumberIsNoKeypoint) {
+  const std::vector<float> good = gaussian(128, 40.0F, 5.0F);
+  for (const float value : {std::numeric_limits<float>::quiet_NaN(), -HUGE_VALF}) {
+    const std::vector<float> none(good.size(), value);
+    for (const std::string decode : {R"({"softmax_beta": 10})", R"({})", R"({"score": "mean"})",
+                                     R"({"softmax_beta": 1, "score": "mean"})"}) {
+      EXPECT_EQ(found(none, none, decode).score, 0.0F) << decode;
+      EXPECT_EQ(found(good, none, decode).score, 0.0F) << decode;
+      EXPECT_EQ(found(none, good, decode).score, 0.0F) << decode;
+    }
+  }
+}
+
 TEST(Simcc, FirstOfEqualBinsAndNaN) {
   std::vector<float> x(128, 0.0F), y(128, 0.0F);
   x[30] = x[90] = 0.8F;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as the outputs of one row's network (POSEWIRE_ROW): no crash, and nothing but sane
+// Any bytes as the outputs of one row's network (row_name.cpp): no crash, and nothing but sane
 // poses, the same with every instruction set and whatever the scratch was used for before. The
 // manifests are those of tests/golden/<row>/.
 //
@@ -21,6 +21,8 @@
 
 #include "core/error.h"
 #include "decode/rows.h"
+
+extern const char* const kRowName;
 
 namespace {
 
@@ -55,7 +57,7 @@ Opened open_all(const Manifest& manifest) {
 std::vector<Opened> open_golden() {
   std::vector<std::filesystem::path> paths;
   for (const auto& entry :
-       std::filesystem::directory_iterator(std::string(POSEWIRE_GOLDEN) + "/" + POSEWIRE_ROW)) {
+       std::filesystem::directory_iterator(std::string(POSEWIRE_GOLDEN) + "/" + kRowName)) {
     if (entry.path().extension() == ".json") {
       paths.push_back(entry.path());
     }
