@@ -58,9 +58,12 @@ MANIFEST: dict[str, Any] = {
     "decode": {"algorithm": "paf"},
 }  # fmt: skip
 
-# 282 people: drawing the pictures again and again (bootstrap, 300 times) the difference of the two
-# decoders' AP has a standard deviation of 0.002. Two of them.
+# 282 people: drawing the pictures again and again (bootstrap, 300 times), the difference in AP to
+# the upsampled decode has a standard deviation of 0.0021. Two of them.
 TOLERANCE = 0.004
+# To the same algorithm in plain Python on the same maps, whose only differences are keypoints at
+# the border and pairs that the engine drops early.
+SAME = 0.0005
 LOWEST = 0.14  # of either decoder's AP: the network, the labels and the way between them are right
 
 
@@ -127,6 +130,7 @@ def show(name: str, score: Score) -> None:
     )
 
 
+@pytest.mark.timeout(900)  # 45 seconds of CPU time; a busy machine takes its time
 def test_native_stride_reaches_upsampling(
     labels: Labels, frames: dict[int, tuple[Maps, Letterbox]]
 ) -> None:
@@ -147,7 +151,15 @@ def test_native_stride_reaches_upsampling(
         found[name] = measure(lambda maps, times=times: reference(maps, times, plain))
     for name, score in found.items():
         show(name, score)
-    ours, upsampled = found["paf, noise_margin 4"], found[f"plain reference, upsampled x{UPSAMPLED}"]
+    ours, same, upsampled = (
+        found[name]
+        for name in (
+            "paf, noise_margin 4",
+            "plain reference, upsampled x1",
+            f"plain reference, upsampled x{UPSAMPLED}",
+        )
+    )
     assert labels.people > 200
     assert min(ours.ap, upsampled.ap) >= LOWEST
+    assert ours.ap >= same.ap - SAME
     assert ours.ap >= upsampled.ap - TOLERANCE
