@@ -69,18 +69,17 @@ def find_peaks(heatmap: Array, threshold: float) -> list[tuple[float, float, flo
     """(x, y, score) in cells of every maximum among its eight neighbours, away from the border."""
     height, width = heatmap.shape
     peaks = []
-    for y in range(height):
-        for x in range(width):
-            value = float(heatmap[y, x])
-            around = heatmap[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
-            if value <= threshold or value < around.max() or (around == value).sum() > 1:
-                continue
-            dx = dy = 0.0
-            if 0 < x < width - 1:
-                dx = offset(float(heatmap[y, x - 1]), value, float(heatmap[y, x + 1]))
-            if 0 < y < height - 1:
-                dy = offset(float(heatmap[y - 1, x]), value, float(heatmap[y + 1, x]))
-            peaks.append((x + dx, y + dy, min(value, 1.0)))
+    for y, x in np.argwhere(heatmap > threshold).tolist():
+        value = float(heatmap[y, x])
+        around = heatmap[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        if value < around.max() or (around == value).sum() > 1:
+            continue
+        dx = dy = 0.0
+        if 0 < x < width - 1:
+            dx = offset(float(heatmap[y, x - 1]), value, float(heatmap[y, x + 1]))
+        if 0 < y < height - 1:
+            dy = offset(float(heatmap[y - 1, x]), value, float(heatmap[y + 1, x]))
+        peaks.append((x + dx, y + dy, min(value, 1.0)))
     return peaks
 
 
