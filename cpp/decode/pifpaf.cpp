@@ -60,9 +60,6 @@ struct Settings {
   Growth::Settings growth;
 };
 
-// A cell's patch is 4 x 4: so many cells vote for a keypoint.
-constexpr float kPatch = 16.0F;
-
 struct Ranked {
   std::uint32_t bits;  // of the score
   std::uint32_t seed;
@@ -74,28 +71,21 @@ class PifPafScratch : public Decoder::Scratch {
                 const Settings& settings)
       : cif(height, width, settings.max_cells),
         caf(height, width, settings.max_cells),
-        cells(1, static_cast<std::size_t>(settings.max_cells)),
-        intensity(Buckets(height, width), settings.max_cells),
-        associations(Buckets(height, width), limbs, settings.max_cells),
-        starts(Buckets(height, width).count() + 1),
-        growth(keypoints, limbs, settings.growth) {
-    const auto room = static_cast<std::size_t>(settings.max_cells);
-    index.resize(room);
-    bucket_of.resize(room);
-    for (std::vector<float>* values : {&x, &y, &sums}) {
-      values->resize(room + kLanes);
-    }
-    seeds.reserve(room * static_cast<std::size_t>(keypoints));
-    order.resize(seeds.capacity());
-    sorted.resize(seeds.capacity());
-  }
+        cells(1, 1, settings.max_cells),
+        intensity(settings.max_cells),
+        associations(limbs, settings.max_cells),
+        sums(cells.confidence.size()),
+        seeds(cells.confidence.size() * static_cast<std::size_t>(keypoints)),
+        order(seeds.size()),
+        sorted(seeds.size()),
+        growth(keypoints, limbs, settings.growth) {}
 
   CompositeFields::Scratch cif, caf;
   CompositeCells cells;  // of one keypoint type
   Intensity intensity;
   Associations associations;
-  std::vector<int> starts, index, bucket_of;  // of one keypoint type's cells in buckets
-  std::vector<float> x, y, sums;
+  std::vector<float> sums;  // of the accumulated confidence at those cells
+  std::size_t seed_count = 0;
   std::vector<Seed> seeds;
   std::vector<Ranked> order, sorted;
   std::array<std::uint32_t, 2048> digits{};
@@ -206,35 +196,26 @@ void PifPaf::check_frame(const std::vector<MapView>& outputs) const {
 // The accumulated confidence of one type, at its own cells and at its limbs' ends.
 void PifPaf::find_seeds(const CompositeFields& fields, int type, PifPafScratch* s) const {
   CompositeCells& cells = s->cells;
-  cells.count = 0;
-  fields.append(type, std::min(settings_.cif_threshold, settings_.seed_threshold),
-                settings_.max_cells, &cells);
-  s->intensity.clear();
-  for (std::size_t i = 0; i < cells.count; ++i) {
-    if (cells.confidence[i] > settings_.cif_threshold) {
-      s->intensity.add(cells.x[0][i], cells.y[0][i], 0.5F * cells.scale[0][i],
-                       cells.confidence[i] / kPatch);
-    }
-  }
-  s->intensity.sort();
+  cells.clear();
+  fields.append(type, &cells);
+  s->intensity.set(cells, settings_.cif_threshold, kernels_);
   s->associations.weigh(type, s->intensity, kernels_);
-  const SortedPoints points{s->starts.data(), s->x.data(), s->y.data(), s->index.data()};
-  sort_points(Buckets(height_, width_), cells.x[0].data(), cells.y[0].data(),
-              static_cast<int>(cells.count), s->bucket_of.data(), points);
-  s->intensity.at(points, kernels_, s->sums.data());
+  s->intensity.at(cells.x[0].data(), cells.y[0].data(), cells.boxes[0].data(),
+                  static_cast<int>(cells.count), kernels_, s->sums.data());
+  Seed* seed = s->seeds.data() + s->seed_count;
   for (std::size_t i = 0; i < cells.count; ++i) {
-    const auto cell = static_cast<std::size_t>(points.index[i]);
-    const float score = 0.9F * s->sums[i] + 0.1F * cells.confidence[cell];
-    if (std::min(score, cells.confidence[cell]) > settings_.seed_threshold) {
-      s->seeds.push_back({{score, points.x[i], points.y[i], cells.scale[0][cell]}, type});
-    }
+    const float score = 0.9F * s->sums[i] + 0.1F * cells.confidence[i];
+    // Without a branch: the next one overwrites what is no seed.
+    *seed = {{score, cells.x[0][i], cells.y[0][i], cells.scale[0][i]}, type};
+    seed += std::min(score, cells.confidence[i]) > settings_.seed_threshold ? 1 : 0;
   }
+  s->seed_count = static_cast<std::size_t>(seed - s->seeds.data());
 }
 
 // The seeds' order, best first, equal ones as they came: a radix sort of the scores' bits, which
 // for positive floats order as the floats do. Three digits of 11, 11 and 10 bits.
 void rank_seeds(PifPafScratch* s) {
-  const std::size_t count = s->seeds.size();
+  const std::size_t count = s->seed_count;
   for (std::size_t i = 0; i < count; ++i) {
     std::uint32_t bits;
     std::memcpy(&bits, &s->seeds[i].joint.score, sizeof bits);
@@ -282,17 +263,21 @@ void PifPaf::decode(const std::vector<MapView>& outputs, Scratch* scratch, Poses
   poses->clear(keypoints_);
   check_frame(outputs);
   auto* s = static_cast<PifPafScratch*>(scratch);
-  s->associations.read(CompositeFields(outputs[caf_at_], caf_order_, kernels_, &s->caf),
-                       settings_.caf_threshold);
-  const CompositeFields cif(outputs[cif_at_], cif_order_, kernels_, &s->cif);
-  s->seeds.clear();
+  s->associations.read(CompositeFields(outputs[caf_at_], caf_order_,
+                                       {settings_.caf_threshold, settings_.max_cells}, kernels_,
+                                       &s->caf));
+  const CompositeFields cif(outputs[cif_at_], cif_order_,
+                            {std::min(settings_.cif_threshold, settings_.seed_threshold),
+                             settings_.max_cells},
+                            kernels_, &s->cif);
+  s->seed_count = 0;
   for (int type = 0; type < keypoints_; ++type) {
     find_seeds(cif, type, s);
   }
   s->associations.score(settings_.caf_threshold);
   rank_seeds(s);
   s->growth.clear();
-  for (std::size_t i = 0; i < s->seeds.size(); ++i) {
+  for (std::size_t i = 0; i < s->seed_count; ++i) {
     s->growth.grow(s->seeds[s->order[i].seed], &s->associations, kernels_);
   }
   s->growth.suppress(kernels_);
