@@ -11,22 +11,16 @@ constexpr float kFloor = 0.1F;
 
 }  // namespace
 
-Associations::Associations(std::vector<std::pair<int, int>> limbs, int max_cells)
-    : limbs_(std::move(limbs)),
-      cells_(2, limbs_.size(), max_cells),
-      first_(limbs_.size() + 1),
-      first_box_(limbs_.size()) {
+Associations::Associations(std::vector<std::pair<int, int>> limbs, std::size_t room)
+    : limbs_(std::move(limbs)), cells_(2, limbs_.size(), room) {
   for (std::vector<float>* values : {&share_[0], &share_[1], &score_[0], &score_[1]}) {
     values->resize(cells_.confidence.size());
   }
 }
 
 void Associations::read(const CompositeFields& fields) {
-  cells_.clear();
   for (std::size_t limb = 0; limb < limbs_.size(); ++limb) {
     fields.append(static_cast<int>(limb), &cells_);
-    first_box_[limb] = cells_.first_box;
-    first_[limb + 1] = cells_.count;
   }
 }
 
@@ -36,10 +30,10 @@ void Associations::weigh(int type, const Intensity& intensity, const Kernels& ke
       continue;
     }
     const int end = limbs_[limb].first == type ? 0 : 1;
-    const std::size_t first = first_[limb];
+    const std::size_t first = cells_.first[limb];
     intensity.at(cells_.x[end].data() + first, cells_.y[end].data() + first,
-                 cells_.boxes[end].data() + first_box_[limb],
-                 static_cast<int>(first_[limb + 1] - first), kernels, share_[end].data() + first);
+                 cells_.boxes[end].data() + cells_.box_of(limb), cells_.count(limb), kernels,
+                 share_[end].data() + first);
   }
 }
 
@@ -48,7 +42,7 @@ void Associations::score(float threshold) {
   for (int end = 0; end < 2; ++end) {
     const float* share = share_[1 - end].data();
     float* scores = score_[end].data();
-    for (std::size_t i = 0; i < cells_.count; ++i) {
+    for (std::size_t i = 0; i < cells_.first.back(); ++i) {
       const float score = confidence[i] * (kFloor + (1.0F - kFloor) * share[i]);
       scores[i] = score > threshold ? score : 0.0F;
     }
@@ -56,12 +50,12 @@ void Associations::score(float threshold) {
 }
 
 Joint Associations::follow(int edge, const Joint& from, const Kernels& kernels) const {
-  const auto limb = static_cast<std::size_t>(edge / 2), start = first_[limb];
+  const auto limb = static_cast<std::size_t>(edge / 2), start = cells_.first[limb];
   const int near = edge % 2, far = 1 - near;
   const TwoBest best = kernels.two_near(
       cells_.x[near].data() + start, cells_.y[near].data() + start, score_[near].data() + start,
-      cells_.boxes[near].data() + first_box_[limb], static_cast<int>(first_[limb + 1] - start),
-      from.x, from.y, 0.5F * std::max(from.scale, kMinScale));
+      cells_.boxes[near].data() + cells_.box_of(limb), cells_.count(limb), from.x, from.y,
+      0.5F * std::max(from.scale, kMinScale));
   if (best.first == 0.0F) {
     return {};
   }

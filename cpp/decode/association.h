@@ -21,8 +21,8 @@ struct Joint {
 
 class Associations {
  public:
-  // Memory for `max_cells` cells a limb, all of it here.
-  Associations(std::vector<std::pair<int, int>> limbs, int max_cells);
+  // Memory for `room` cells a limb, copies included, all of it here.
+  Associations(std::vector<std::pair<int, int>> limbs, std::size_t room);
 
   // Per frame: read, weigh every keypoint type, score.
   void read(const CompositeFields& fields);
@@ -41,9 +41,7 @@ class Associations {
 
  private:
   std::vector<std::pair<int, int>> limbs_;
-  CompositeCells cells_;                // limb by limb
-  std::vector<std::size_t> first_;      // cell of a limb, and the end
-  std::vector<std::size_t> first_box_;  // of a limb in the cells' boxes
+  CompositeCells cells_;  // limb by limb
   // Per cell and end: the accumulated confidence there; the score of the way from there.
   std::vector<float> share_[2], score_[2];
 };

@@ -19,28 +19,31 @@ std::size_t padded(std::size_t count) { return (count + kLanes - 1) / kLanes * k
 
 }  // namespace
 
-CompositeCells::CompositeCells(int ends, std::size_t fields, int max_cells)
-    : confidence(fields * padded(static_cast<std::size_t>(max_cells))) {
+std::size_t CompositeCells::room(const Buckets& buckets, int max_cells) {
+  const auto cells = static_cast<std::size_t>(max_cells);
+  return padded(cells) + kLanes * std::min(buckets.count(), cells);
+}
+
+CompositeCells::CompositeCells(int ends, std::size_t fields, std::size_t room)
+    : first(fields + 1), confidence(fields * room) {
   for (int end = 0; end < ends; ++end) {
     for (std::vector<float>* values : {&x[end], &y[end], &scale[end]}) {
       values->resize(confidence.size());
     }
-    boxes[end].resize(fields * box_room(max_cells));
+    boxes[end].resize(box_of(static_cast<int>(fields), fields * room));
   }
 }
 
-std::size_t CompositeCells::box_room(int max_cells) {
-  return padded(static_cast<std::size_t>(max_cells)) / 2 + 4;
-}
-
 CompositeFields::Scratch::Scratch(int height, int width, int max_cells)
-    : buckets(height, width), starts(buckets.count() + 2) {
-  const auto room = padded(static_cast<std::size_t>(max_cells));
+    : buckets(height, width), starts(buckets.count() + 1) {
+  const auto room = CompositeCells::room(buckets, max_cells);
   for (Active& slot : active) {
     slot.places.resize(cells_of(height, width));
     slot.offsets.resize(room);
   }
-  order.resize(room);
+  order.resize(room + 1);
+  used.resize(buckets.count() + 1);
+  shown.resize(room);
   bucket_of.resize(room);
   offsets.resize(room);
   zeros.resize(room);
@@ -108,16 +111,19 @@ void CompositeFields::find(int field) const {
 void CompositeFields::prefetch(int field) const {
   const auto bytes = static_cast<std::ptrdiff_t>(bytes_of(view_.dtype));
   const Active& slot = scratch_->active[field % 2];
+  std::ptrdiff_t* asked = scratch_->offsets.data();  // the first cells of runs; as bytes
+  std::size_t runs = 0;
+  std::ptrdiff_t before = -2;
+  for (std::size_t i = 0; i < slot.found; ++i) {  // without a branch
+    asked[runs] = slot.offsets[i] * bytes;
+    runs += slot.offsets[i] != before + 1 ? 1 : 0;
+    before = slot.offsets[i];
+  }
   for (int channel = order_.first_point; channel < order_.channels; ++channel) {
     const auto* from = static_cast<const unsigned char*>(view_.data) +
                        (field * order_.channels + channel) * view_.channel_stride * bytes;
-    std::ptrdiff_t before = -1;
-    for (std::size_t i = 0; i < slot.found; ++i) {
-      const std::ptrdiff_t at = slot.offsets[i];
-      if (at != before + 1) {  // the next cell of a row is in the same line, mostly
-        __builtin_prefetch(from + at * bytes);
-      }
-      before = at;
+    for (std::size_t i = 0; i < runs; ++i) {
+      __builtin_prefetch(from + asked[i]);
     }
   }
 }
@@ -194,9 +200,11 @@ void CompositeFields::locate(int field) const {
   }
 }
 
-// A counting sort, stable: the cells in the order of their buckets. Returns how many are inside.
+// A counting sort, stable: the cells in the order of their buckets, a bucket's in whole blocks: its
+// last one is repeated. Returns how many there are inside the map.
 std::size_t CompositeFields::sort(std::size_t found) const {
   int* starts = scratch_->starts.data();
+  int* order = scratch_->order.data();
   const int* bucket_of = scratch_->bucket_of.data();
   const std::size_t last = scratch_->buckets.count();
   std::fill(starts, starts + last + 1, 0);
@@ -204,15 +212,28 @@ std::size_t CompositeFields::sort(std::size_t found) const {
     ++starts[bucket_of[i]];
   }
   int start = 0;
-  for (std::size_t bucket = 0; bucket <= last; ++bucket) {
-    start += starts[bucket];
-    starts[bucket] = start - starts[bucket];
+  std::size_t used = 0;
+  for (std::size_t bucket = 0; bucket < last; ++bucket) {
+    const int count = starts[bucket];
+    starts[bucket] = start;
+    start += (count + kLanes - 1) & ~(kLanes - 1);
+    scratch_->used[used] = static_cast<int>(bucket);
+    used += count > 0 ? 1 : 0;
   }
-  const auto inside = static_cast<std::size_t>(starts[last]);
+  starts[last] = start;  // behind all: overwritten one by one below, and nowhere counted
+  const int end = start;
   for (std::size_t i = 0; i < found; ++i) {
-    scratch_->order[static_cast<std::size_t>(starts[bucket_of[i]]++)] = static_cast<int>(i);
+    const int bucket = bucket_of[i];
+    order[starts[bucket]] = static_cast<int>(i);
+    starts[bucket] += bucket < static_cast<int>(last) ? 1 : 0;
   }
-  return inside;
+  for (std::size_t i = 0; i < used; ++i) {
+    int& at = starts[scratch_->used[i]];
+    for (const int filled = at; at % kLanes != 0; ++at) {
+      order[at] = ~order[filled - 1];  // negative: a copy
+    }
+  }
+  return static_cast<std::size_t>(end);
 }
 
 void CompositeFields::append(int field, CompositeCells* cells) const {
@@ -221,46 +242,38 @@ void CompositeFields::append(int field, CompositeCells* cells) const {
   }
   Scratch* s = scratch_;
   const Active& slot = s->active[field % 2];
-  const std::size_t start = cells->count;
-  cells->first_box = cells->next_box;
-  if (slot.found == 0) {
-    return;
-  }
+  const std::size_t start = cells->first[static_cast<std::size_t>(field)];
   locate(field);
-  const std::size_t kept = sort(slot.found), whole = padded(kept);
-  const int* order = s->order.data();
-  for (std::size_t i = 0; i < kept; ++i) {
+  const std::size_t count = sort(slot.found);
+  cells->first[static_cast<std::size_t>(field) + 1] = start + count;
+  float* confidence = cells->confidence.data() + start;
+  int* order = s->order.data();
+  for (std::size_t i = 0; i < count; ++i) {
+    const bool copy = order[i] < 0;
+    order[i] = copy ? ~order[i] : order[i];
+    s->shown[i] = copy ? 0.0F : 1.0F;
     s->offsets[i] = slot.offsets[static_cast<std::size_t>(order[i])];
   }
   const int first = field * order_.channels;
-  float* confidence = cells->confidence.data() + start;
-  gather(first + order_.confidence, s->offsets.data(), kept, confidence);
-  for (std::size_t i = 0; i < kept; ++i) {
-    confidence[i] = std::min(confidence[i], 1.0F);
+  gather(first + order_.confidence, s->offsets.data(), count, confidence);
+  for (std::size_t i = 0; i < count; ++i) {
+    confidence[i] = std::min(confidence[i], s->shown[i]);
   }
-  std::fill(confidence + kept, confidence + whole, 0.0F);
   for (int end = 0; end < order_.ends; ++end) {
     float* x = cells->x[end].data() + start;
     float* y = cells->y[end].data() + start;
     float* scale = cells->scale[end].data() + start;
-    for (std::size_t i = 0; i < kept; ++i) {
+    for (std::size_t i = 0; i < count; ++i) {
       x[i] = s->x[end][static_cast<std::size_t>(order[i])];
       y[i] = s->y[end][static_cast<std::size_t>(order[i])];
     }
-    gather(first + order_.first_scale + end, s->offsets.data(), kept, scale);
-    for (std::size_t i = 0; i < kept; ++i) {
+    gather(first + order_.first_scale + end, s->offsets.data(), count, scale);
+    for (std::size_t i = 0; i < count; ++i) {
       scale[i] = scale[i] > 0.0F ? std::min(scale[i], kMaxScale) : 0.0F;
     }
-    for (std::size_t i = kept; i < whole; ++i) {  // kept > 0 where this is not empty
-      x[i] = x[kept - 1];
-      y[i] = y[kept - 1];
-      scale[i] = 0.0F;
-    }
-    kernels_.bound_blocks(x, y, s->zeros.data(), static_cast<int>(whole),
-                          cells->boxes[end].data() + cells->first_box);
+    kernels_.bound_blocks(x, y, s->zeros.data(), static_cast<int>(count),
+                          cells->boxes[end].data() + CompositeCells::box_of(field, start));
   }
-  cells->count = start + whole;
-  cells->next_box = cells->first_box + whole / 2 + 4;
 }
 
 }  // namespace posewire

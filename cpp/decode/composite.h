@@ -29,16 +29,24 @@ struct CellRules {
 };
 
 // Active cells, field by field; the arrays have a size once and for all. A field's are in blocks of
-// kLanes, near ones together; the last block is filled up with copies of confidence 0.
+// kLanes, a block's all in one bucket; blocks are filled up with copies of confidence 0.
 struct CompositeCells {
-  CompositeCells(int ends, std::size_t fields, int max_cells);
+  // `room`: cells of a field at most, copies included.
+  CompositeCells(int ends, std::size_t fields, std::size_t room);
+  static std::size_t room(const Buckets& buckets, int max_cells);
 
-  void clear() noexcept { count = first_box = next_box = 0; }
-  // Floats that the boxes of a field need at most.
-  static std::size_t box_room(int max_cells);
+  int count(std::size_t field) const noexcept {
+    return static_cast<int>(first[field + 1] - first[field]);
+  }
+  // Where the boxes of a field begin whose cells begin at `first`: it has one spare block.
+  static std::size_t box_of(int field, std::size_t first) noexcept {
+    return first / 2 + 4 * static_cast<std::size_t>(field);
+  }
+  std::size_t box_of(std::size_t field) const noexcept {
+    return box_of(static_cast<int>(field), first[field]);
+  }
 
-  std::size_t count = 0;
-  std::size_t first_box = 0, next_box = 0;  // of the last field's boxes, and the next one's
+  std::vector<std::size_t> first;           // cell of a field, and the end
   std::vector<float> confidence;            // 0 … 1
   std::vector<float> x[2], y[2], scale[2];  // per end; cells of the map
   std::vector<float> boxes[2];              // per end, of every block: Kernels::bound_blocks
@@ -59,8 +67,9 @@ class CompositeFields {
 
     Buckets buckets;
     Active active[2];                     // of a field and of the one after it
-    std::vector<int> starts, bucket_of;   // counting sort
-    std::vector<int> order;               // of the active cells
+    std::vector<int> starts, bucket_of, used;  // counting sort
+    std::vector<int> order;                    // of the active cells
+    std::vector<float> shown;                  // 0 for a copy
     std::vector<std::ptrdiff_t> offsets;  // in that order
     std::vector<float> x[2], y[2];        // in the order of the map
     std::vector<float> zeros;             // reaches of points

@@ -2,7 +2,6 @@
 #include "decode/intensity.h"
 
 #include <algorithm>
-#include <cstddef>
 
 namespace posewire {
 namespace {
@@ -12,19 +11,19 @@ constexpr float kPatch = 16.0F;
 
 }  // namespace
 
-Intensity::Intensity(int max_cells) : boxes_(CompositeCells::box_room(max_cells)) {
-  const auto room = static_cast<std::size_t>(max_cells + kLanes - 1) / kLanes * kLanes;
-  for (std::vector<float>* values : {&x_, &y_, &reach_, &fall_, &weight_}) {
+Intensity::Intensity(std::size_t room) : boxes_(room / 2 + 4) {
+  for (std::vector<float>* values : {&reach_, &fall_, &weight_}) {
     values->resize(room);
   }
 }
 
-void Intensity::set(const CompositeCells& cells, float threshold, const Kernels& kernels) {
-  const std::size_t count = cells.count;
-  std::copy_n(cells.x[0].begin(), count, x_.begin());
-  std::copy_n(cells.y[0].begin(), count, y_.begin());
-  const float* scale = cells.scale[0].data();
-  const float* confidence = cells.confidence.data();
+void Intensity::set(const CompositeCells& cells, std::size_t field, float threshold,
+                    const Kernels& kernels) {
+  const std::size_t first = cells.first[field], count = cells.first[field + 1] - first;
+  x_ = cells.x[0].data() + first;
+  y_ = cells.y[0].data() + first;
+  const float* scale = cells.scale[0].data() + first;
+  const float* confidence = cells.confidence.data() + first;
   float* reach = reach_.data();
   float* fall = fall_.data();
   float* weight = weight_.data();
@@ -38,7 +37,7 @@ void Intensity::set(const CompositeCells& cells, float threshold, const Kernels&
     weight[i] = confidence[i] > threshold ? confidence[i] / kPatch : 0.0F;
   }
   count_ = static_cast<int>(count);
-  kernels.bound_blocks(x_.data(), y_.data(), reach, count_, boxes_.data());
+  kernels.bound_blocks(x_, y_, reach, count_, boxes_.data());
 }
 
 }  // namespace posewire

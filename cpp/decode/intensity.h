@@ -4,6 +4,7 @@
 // of kLanes together, over the blocks of discs whose box touches theirs.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "decode/composite.h"
@@ -13,19 +14,18 @@ namespace posewire {
 
 class Intensity {
  public:
-  // Memory for `max_cells` cells, all of it here.
-  explicit Intensity(int max_cells);
+  // Memory for `room` cells, all of it here.
+  explicit Intensity(std::size_t room);
 
-  // The Gaussians of one field's cells, the only one in `cells`: sigma half the scale, kept to
-  // kMinSigma … kMaxSigma cells, cut at one sigma; weights confidence / 16, of confidences over
-  // the threshold.
-  void set(const CompositeCells& cells, float threshold, const Kernels& kernels);
+  // The Gaussians of one field's cells: sigma half the scale, kept to kMinSigma … kMaxSigma cells,
+  // cut at one sigma; weights confidence / 16, of confidences over the threshold.
+  void set(const CompositeCells& cells, std::size_t field, float threshold, const Kernels& kernels);
 
   // The sums at points, at most 1 each: `count` in whole blocks with their boxes.
   void at(const float* x, const float* y, const float* boxes, int count, const Kernels& kernels,
           float* sums) const {
-    kernels.sum_discs(x_.data(), y_.data(), fall_.data(), weight_.data(), boxes_.data(), count_,
-                      x, y, boxes, count, sums);
+    kernels.sum_discs(x_, y_, fall_.data(), weight_.data(), boxes_.data(), count_, x, y, boxes,
+                      count, sums);
   }
 
   static constexpr float kMinSigma = 0.125F;
@@ -33,7 +33,9 @@ class Intensity {
 
  private:
   int count_ = 0;
-  std::vector<float> x_, y_, reach_, fall_, weight_, boxes_;
+  const float* x_ = nullptr;  // the cells' own
+  const float* y_ = nullptr;
+  std::vector<float> reach_, fall_, weight_, boxes_;
 };
 
 }  // namespace posewire

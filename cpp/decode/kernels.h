@@ -176,6 +176,10 @@ struct Kernels {
   // lowest x, minus highest x, lowest y, minus highest y. `count` is a multiple of kLanes; `boxes`
   // has room for one block more.
   void (*bound_blocks)(const float* x, const float* y, const float* reach, int count, float* boxes);
+
+  // values[i] = 0 where the point i is in the square |dx|, |dy| <= reach. No padding.
+  void (*clear_square)(const float* x, const float* y, int count, float at_x, float at_y,
+                       float reach, float* values);
 };
 
 const Kernels& best_kernels();                    // for this machine

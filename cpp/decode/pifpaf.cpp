@@ -35,10 +35,7 @@
 // P people. Time O((K + L) H W + (K + L) C² + P L C + K C P), memory O((K + L) (H W + C) + P K),
 // all allocated by make_scratch() (a copy of the confidences excepted: on the first frame).
 #include <algorithm>
-#include <array>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -60,35 +57,25 @@ struct Settings {
   Growth::Settings growth;
 };
 
-struct Ranked {
-  std::uint32_t bits;  // of the score
-  std::uint32_t seed;
-};
-
 class PifPafScratch : public Decoder::Scratch {
  public:
   PifPafScratch(int keypoints, const std::vector<std::pair<int, int>>& limbs, int height, int width,
                 const Settings& settings)
       : cif(height, width, settings.max_cells),
         caf(height, width, settings.max_cells),
-        cells(1, 1, settings.max_cells),
-        intensity(settings.max_cells),
-        associations(limbs, settings.max_cells),
-        sums(cells.confidence.size()),
-        seeds(cells.confidence.size() * static_cast<std::size_t>(keypoints)),
-        order(seeds.size()),
-        sorted(seeds.size()),
+        room(CompositeCells::room(cif.buckets, settings.max_cells)),
+        cells(1, static_cast<std::size_t>(keypoints), room),
+        seeds(cells.confidence.size()),
+        intensity(room),
+        associations(limbs, room),
         growth(keypoints, limbs, settings.growth) {}
 
   CompositeFields::Scratch cif, caf;
-  CompositeCells cells;  // of one keypoint type
+  std::size_t room;  // of one field
+  CompositeCells cells;
+  std::vector<float> seeds;  // scores of the cells as seeds; 0: it is none, or somebody has it
   Intensity intensity;
   Associations associations;
-  std::vector<float> sums;  // of the accumulated confidence at those cells
-  std::size_t seed_count = 0;
-  std::vector<Seed> seeds;
-  std::vector<Ranked> order, sorted;
-  std::array<std::uint32_t, 2048> digits{};
   Growth growth;
 };
 
@@ -105,6 +92,7 @@ class PifPaf : public Decoder {
   void read_parameters(const Manifest& manifest, int stride);
   void check_frame(const std::vector<MapView>& outputs) const;
   void find_seeds(const CompositeFields& fields, int type, PifPafScratch* s) const;
+  void grow_all(PifPafScratch* s) const;
   void report(PifPafScratch* s, Poses* poses) const;
 
   const Kernels& kernels_;
@@ -196,45 +184,47 @@ void PifPaf::check_frame(const std::vector<MapView>& outputs) const {
 // The accumulated confidence of one type, at its own cells and at its limbs' ends.
 void PifPaf::find_seeds(const CompositeFields& fields, int type, PifPafScratch* s) const {
   CompositeCells& cells = s->cells;
-  cells.clear();
   fields.append(type, &cells);
-  s->intensity.set(cells, settings_.cif_threshold, kernels_);
+  const auto field = static_cast<std::size_t>(type), first = cells.first[field];
+  s->intensity.set(cells, field, settings_.cif_threshold, kernels_);
   s->associations.weigh(type, s->intensity, kernels_);
-  s->intensity.at(cells.x[0].data(), cells.y[0].data(), cells.boxes[0].data(),
-                  static_cast<int>(cells.count), kernels_, s->sums.data());
-  Seed* seed = s->seeds.data() + s->seed_count;
-  for (std::size_t i = 0; i < cells.count; ++i) {
-    const float score = 0.9F * s->sums[i] + 0.1F * cells.confidence[i];
-    // Without a branch: the next one overwrites what is no seed.
-    *seed = {{score, cells.x[0][i], cells.y[0][i], cells.scale[0][i]}, type};
-    seed += std::min(score, cells.confidence[i]) > settings_.seed_threshold ? 1 : 0;
+  float* seeds = s->seeds.data() + first;
+  s->intensity.at(cells.x[0].data() + first, cells.y[0].data() + first,
+                  cells.boxes[0].data() + cells.box_of(field), cells.count(field), kernels_, seeds);
+  const float* confidence = cells.confidence.data() + first;
+  const float threshold = settings_.seed_threshold;
+  for (std::size_t i = 0; i < cells.first[field + 1] - first; ++i) {
+    const float score = 0.9F * seeds[i] + 0.1F * confidence[i];
+    seeds[i] = std::min(score, confidence[i]) > threshold ? score : 0.0F;
   }
-  s->seed_count = static_cast<std::size_t>(seed - s->seeds.data());
 }
 
-// The seeds' order, best first, equal ones as they came: a radix sort of the scores' bits, which
-// for positive floats order as the floats do. Three digits of 11, 11 and 10 bits.
-void rank_seeds(PifPafScratch* s) {
-  const std::size_t count = s->seed_count;
-  for (std::size_t i = 0; i < count; ++i) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &s->seeds[i].joint.score, sizeof bits);
-    s->order[i] = {~bits, static_cast<std::uint32_t>(i)};  // inverted: the best first
-  }
-  for (const int shift : {0, 11, 22}) {
-    s->digits.fill(0);
-    for (std::size_t i = 0; i < count; ++i) {
-      ++s->digits[s->order[i].bits >> shift & 2047U];
+// People from the seeds, best first (equal ones: the first), but not where one of them has that
+// keypoint already. There are few people and many seeds: looking for the best one every time is
+// less work than sorting them.
+void PifPaf::grow_all(PifPafScratch* s) const {
+  const CompositeCells& cells = s->cells;
+  const auto count = static_cast<int>(cells.first.back());
+  s->growth.clear();
+  while (!s->growth.full()) {
+    float score = 0.0F;
+    const auto best = static_cast<std::size_t>(kernels_.maximum(s->seeds.data(), count, &score));
+    if (!(score > 0.0F)) {
+      return;
     }
-    std::uint32_t start = 0;
-    for (std::uint32_t& digit : s->digits) {
-      start += digit;
-      digit = start - digit;
+    const auto after = std::upper_bound(cells.first.begin(), cells.first.end(), best);
+    const int type = static_cast<int>(after - cells.first.begin()) - 1;
+    s->seeds[best] = 0.0F;
+    const Joint seed = {score, cells.x[0][best], cells.y[0][best], cells.scale[0][best]};
+    const Joint* person = s->growth.grow({seed, type}, s->associations, kernels_);
+    for (std::size_t k = 0; k < static_cast<std::size_t>(keypoints_); ++k) {
+      if (person[k].score > 0.0F) {
+        const std::size_t first = cells.first[k];
+        kernels_.clear_square(cells.x[0].data() + first, cells.y[0].data() + first, cells.count(k),
+                              person[k].x, person[k].y, Occupancy::reach_of(person[k]),
+                              s->seeds.data() + first);
+      }
     }
-    for (std::size_t i = 0; i < count; ++i) {
-      s->sorted[s->digits[s->order[i].bits >> shift & 2047U]++] = s->order[i];
-    }
-    s->order.swap(s->sorted);
   }
 }
 
@@ -270,16 +260,11 @@ void PifPaf::decode(const std::vector<MapView>& outputs, Scratch* scratch, Poses
                             {std::min(settings_.cif_threshold, settings_.seed_threshold),
                              settings_.max_cells},
                             kernels_, &s->cif);
-  s->seed_count = 0;
   for (int type = 0; type < keypoints_; ++type) {
     find_seeds(cif, type, s);
   }
   s->associations.score(settings_.caf_threshold);
-  rank_seeds(s);
-  s->growth.clear();
-  for (std::size_t i = 0; i < s->seed_count; ++i) {
-    s->growth.grow(s->seeds[s->order[i].seed], &s->associations, kernels_);
-  }
+  grow_all(s);
   s->growth.suppress(kernels_);
   report(s, poses);
 }
