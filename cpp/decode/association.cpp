@@ -52,10 +52,10 @@ void Associations::score(float threshold) {
 Joint Associations::follow(int edge, const Joint& from, const Kernels& kernels) const {
   const auto limb = static_cast<std::size_t>(edge / 2), start = cells_.first[limb];
   const int near = edge % 2, far = 1 - near;
-  const TwoBest best = kernels.two_near(
-      cells_.x[near].data() + start, cells_.y[near].data() + start, score_[near].data() + start,
-      cells_.boxes[near].data() + cells_.box_of(limb), cells_.count(limb), from.x, from.y,
-      0.5F * std::max(from.scale, kMinScale));
+  const TwoBest best =
+      kernels.two_near(cells_.x[near].data() + start, cells_.y[near].data() + start,
+                       score_[near].data() + start, cells_.boxes[near].data() + cells_.box_of(limb),
+                       cells_.count(limb), from.x, from.y, 0.5F * std::max(from.scale, kMinScale));
   if (best.first == 0.0F) {
     return {};
   }

@@ -17,7 +17,7 @@ class Buckets {
     per_cell_ = 1.0F / static_cast<float>(side);
   }
 
-  static constexpr int kSide = 4;  // cells
+  static constexpr int kSide = 2;  // cells
 
   std::size_t count() const noexcept {
     return static_cast<std::size_t>(rows_) * static_cast<std::size_t>(columns_);

@@ -35,13 +35,13 @@ CompositeCells::CompositeCells(int ends, std::size_t fields, std::size_t room)
 }
 
 CompositeFields::Scratch::Scratch(int height, int width, int max_cells)
-    : buckets(height, width), starts(buckets.count() + 1) {
+    : buckets(height, width), counts(buckets.count() + 1) {
   const auto room = CompositeCells::room(buckets, max_cells);
   for (Active& slot : active) {
     slot.places.resize(cells_of(height, width));
     slot.offsets.resize(room);
   }
-  order.resize(room + 1);
+  order.resize(room);
   used.resize(buckets.count() + 1);
   shown.resize(room);
   bucket_of.resize(room);
@@ -111,13 +111,15 @@ void CompositeFields::find(int field) const {
 void CompositeFields::prefetch(int field) const {
   const auto bytes = static_cast<std::ptrdiff_t>(bytes_of(view_.dtype));
   const Active& slot = scratch_->active[field % 2];
-  std::ptrdiff_t* asked = scratch_->offsets.data();  // the first cells of runs; as bytes
+  std::ptrdiff_t* asked = scratch_->offsets.data();  // no two of them within two cells; bytes
   std::size_t runs = 0;
-  std::ptrdiff_t before = -2;
+  std::ptrdiff_t before = -9;
   for (std::size_t i = 0; i < slot.found; ++i) {  // without a branch
-    asked[runs] = slot.offsets[i] * bytes;
-    runs += slot.offsets[i] != before + 1 ? 1 : 0;
-    before = slot.offsets[i];
+    const std::ptrdiff_t at = slot.offsets[i];
+    const bool other = at > before + 2;
+    asked[runs] = at * bytes;
+    runs += other ? 1 : 0;
+    before = other ? at : before;
   }
   for (int channel = order_.first_point; channel < order_.channels; ++channel) {
     const auto* from = static_cast<const unsigned char*>(view_.data) +
@@ -194,46 +196,48 @@ void CompositeFields::locate(int field) const {
   const float* far_y = s->y[order_.ends - 1].data();
   for (std::size_t i = 0; i < found; ++i) {
     const bool near = (x[i] >= -0.5F) & (x[i] <= right) & (y[i] >= -0.5F) & (y[i] <= bottom);
-    const bool far = (far_x[i] >= -0.5F) & (far_x[i] <= right) & (far_y[i] >= -0.5F) &
-                     (far_y[i] <= bottom);
+    const bool far =
+        (far_x[i] >= -0.5F) & (far_x[i] <= right) & (far_y[i] >= -0.5F) & (far_y[i] <= bottom);
     bucket_of[i] = near & far ? buckets.at(x[i], y[i]) : outside;
   }
 }
 
-// A counting sort, stable: the cells in the order of their buckets, a bucket's in whole blocks: its
-// last one is repeated. Returns how many there are inside the map.
+// Puts the cells of a bucket together, in whole blocks: its last one is repeated. Buckets stand in
+// the order of their first cells, so that only those in use cost anything; counts are 0 before and
+// after. Returns how many cells there are inside the map, copies included.
 std::size_t CompositeFields::sort(std::size_t found) const {
-  int* starts = scratch_->starts.data();
+  int* counts = scratch_->counts.data();
+  int* used = scratch_->used.data();
   int* order = scratch_->order.data();
   const int* bucket_of = scratch_->bucket_of.data();
-  const std::size_t last = scratch_->buckets.count();
-  std::fill(starts, starts + last + 1, 0);
-  for (std::size_t i = 0; i < found; ++i) {
-    ++starts[bucket_of[i]];
-  }
-  int start = 0;
-  std::size_t used = 0;
-  for (std::size_t bucket = 0; bucket < last; ++bucket) {
-    const int count = starts[bucket];
-    starts[bucket] = start;
-    start += (count + kLanes - 1) & ~(kLanes - 1);
-    scratch_->used[used] = static_cast<int>(bucket);
-    used += count > 0 ? 1 : 0;
-  }
-  starts[last] = start;  // behind all: overwritten one by one below, and nowhere counted
-  const int end = start;
+  const auto outside = static_cast<int>(scratch_->buckets.count());
+  std::size_t n = 0;
   for (std::size_t i = 0; i < found; ++i) {
     const int bucket = bucket_of[i];
-    order[starts[bucket]] = static_cast<int>(i);
-    starts[bucket] += bucket < static_cast<int>(last) ? 1 : 0;
+    used[n] = bucket;
+    n += counts[bucket] == 0 && bucket != outside ? 1 : 0;
+    ++counts[bucket];
   }
-  for (std::size_t i = 0; i < used; ++i) {
-    int& at = starts[scratch_->used[i]];
-    for (const int filled = at; at % kLanes != 0; ++at) {
-      order[at] = ~order[filled - 1];  // negative: a copy
+  int start = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    int& count = counts[used[i]];
+    const int next = start + ((count + kLanes - 1) & ~(kLanes - 1));
+    count = start;
+    start = next;
+  }
+  counts[outside] = start;  // behind all, where nobody looks
+  for (std::size_t i = 0; i < found; ++i) {
+    order[counts[bucket_of[i]]++] = static_cast<int>(i);
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    int& count = counts[used[i]];
+    for (int at = count; at % kLanes != 0; ++at) {
+      order[at] = ~order[count - 1];  // negative: a copy
     }
+    count = 0;
   }
-  return static_cast<std::size_t>(end);
+  counts[outside] = 0;
+  return static_cast<std::size_t>(start);
 }
 
 void CompositeFields::append(int field, CompositeCells* cells) const {

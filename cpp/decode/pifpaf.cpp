@@ -256,10 +256,10 @@ void PifPaf::decode(const std::vector<MapView>& outputs, Scratch* scratch, Poses
   s->associations.read(CompositeFields(outputs[caf_at_], caf_order_,
                                        {settings_.caf_threshold, settings_.max_cells}, kernels_,
                                        &s->caf));
-  const CompositeFields cif(outputs[cif_at_], cif_order_,
-                            {std::min(settings_.cif_threshold, settings_.seed_threshold),
-                             settings_.max_cells},
-                            kernels_, &s->cif);
+  const CompositeFields cif(
+      outputs[cif_at_], cif_order_,
+      {std::min(settings_.cif_threshold, settings_.seed_threshold), settings_.max_cells}, kernels_,
+      &s->cif);
   for (int type = 0; type < keypoints_; ++type) {
     find_seeds(cif, type, s);
   }
