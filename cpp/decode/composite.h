@@ -31,6 +31,8 @@ struct CellRules {
 // Active cells, field by field; the arrays have a size once and for all. A field's are in blocks of
 // kLanes, a block's all in one bucket; blocks are filled up with copies of confidence 0.
 struct CompositeCells {
+  static constexpr std::size_t kBoxes = 32;  // floats of eight boxes
+
   // `room`: cells of a field at most, copies included.
   CompositeCells(int ends, std::size_t fields, std::size_t room);
   static std::size_t room(const Buckets& buckets, int max_cells);
@@ -38,9 +40,9 @@ struct CompositeCells {
   int count(std::size_t field) const noexcept {
     return static_cast<int>(first[field + 1] - first[field]);
   }
-  // Where the boxes of a field begin whose cells begin at `first`: it has one spare block.
+  // Where the boxes of a field begin whose cells begin at `first`: the last eight may not be whole.
   static std::size_t box_of(int field, std::size_t first) noexcept {
-    return first / 2 + 4 * static_cast<std::size_t>(field);
+    return first / 2 + kBoxes * static_cast<std::size_t>(field);
   }
   std::size_t box_of(std::size_t field) const noexcept {
     return box_of(static_cast<int>(field), first[field]);

@@ -11,7 +11,7 @@ constexpr float kPatch = 16.0F;
 
 }  // namespace
 
-Intensity::Intensity(std::size_t room) : boxes_(room / 2 + 4) {
+Intensity::Intensity(std::size_t room) : boxes_(room / 2 + CompositeCells::kBoxes) {
   for (std::vector<float>* values : {&reach_, &fall_, &weight_}) {
     values->resize(room);
   }

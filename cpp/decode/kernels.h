@@ -172,9 +172,9 @@ struct Kernels {
   // Indices of the values over the threshold, in order; returns how many. No padding.
   int (*list_over)(const float* values, int count, float threshold, std::int32_t* places);
 
-  // The boxes around blocks of kLanes squares of half side `reach` (not NaN), four floats each:
-  // lowest x, minus highest x, lowest y, minus highest y. `count` is a multiple of kLanes; `boxes`
-  // has room for one block more.
+  // The boxes around blocks of kLanes squares of half side `reach` (no NaN), eight boxes together:
+  // eight times the lowest x, then minus the highest x, the lowest y, minus the highest y. `count`
+  // is a multiple of kLanes; the last eight boxes are filled up with ones that nothing overlaps.
   void (*bound_blocks)(const float* x, const float* y, const float* reach, int count, float* boxes);
 
   // values[i] = 0 where the point i is in the square |dx|, |dy| <= reach. No padding.

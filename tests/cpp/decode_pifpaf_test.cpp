@@ -90,7 +90,7 @@ struct Discs {
     Intensity intensity(512);
     intensity.set(cells, 0, 0.0F, kernels);
     const std::vector<float> xs(kLanes, x), ys(kLanes, y), zeros(kLanes);
-    std::vector<float> boxes(8), sums(kLanes);
+    std::vector<float> boxes(CompositeCells::kBoxes), sums(kLanes);
     kernels.bound_blocks(xs.data(), ys.data(), zeros.data(), kLanes, boxes.data());
     intensity.at(xs.data(), ys.data(), boxes.data(), kLanes, kernels, sums.data());
     return sums[0];
