@@ -43,13 +43,14 @@ CompositeFields::Scratch::Scratch(int height, int width, int max_cells)
   }
   order.resize(room);
   used.resize(buckets.count() + 1);
-  shown.resize(room);
   bucket_of.resize(room);
-  offsets.resize(room);
+  asked.resize(room);
+  confidence.resize(room);
   zeros.resize(room);
   for (int end = 0; end < 2; ++end) {
     x[end].resize(room);
     y[end].resize(room);
+    scale[end].resize(room);
   }
 }
 
@@ -111,7 +112,7 @@ void CompositeFields::find(int field) const {
 void CompositeFields::prefetch(int field) const {
   const auto bytes = static_cast<std::ptrdiff_t>(bytes_of(view_.dtype));
   const Active& slot = scratch_->active[field % 2];
-  std::ptrdiff_t* asked = scratch_->offsets.data();  // no two of them within two cells; bytes
+  std::ptrdiff_t* asked = scratch_->asked.data();  // no two of them within two cells; bytes
   std::size_t runs = 0;
   std::ptrdiff_t before = -9;
   for (std::size_t i = 0; i < slot.found; ++i) {  // without a branch
@@ -241,37 +242,37 @@ std::size_t CompositeFields::sort(std::size_t found) const {
 }
 
 void CompositeFields::append(int field, CompositeCells* cells) const {
-  if (field + 1 < planes_.channels) {
-    find(field + 1);
-  }
   Scratch* s = scratch_;
   const Active& slot = s->active[field % 2];
   const std::size_t start = cells->first[static_cast<std::size_t>(field)];
+  const int first = field * order_.channels;
   locate(field);
+  gather(first + order_.confidence, slot.offsets.data(), slot.found, s->confidence.data());
+  for (int end = 0; end < order_.ends; ++end) {
+    gather(first + order_.first_scale + end, slot.offsets.data(), slot.found, s->scale[end].data());
+  }
   const std::size_t count = sort(slot.found);
+  if (field + 1 < planes_.channels) {
+    find(field + 1);  // now: what it asks for would have been in the way of what was read above
+  }
   cells->first[static_cast<std::size_t>(field) + 1] = start + count;
   float* confidence = cells->confidence.data() + start;
   int* order = s->order.data();
   for (std::size_t i = 0; i < count; ++i) {
     const bool copy = order[i] < 0;
     order[i] = copy ? ~order[i] : order[i];
-    s->shown[i] = copy ? 0.0F : 1.0F;
-    s->offsets[i] = slot.offsets[static_cast<std::size_t>(order[i])];
-  }
-  const int first = field * order_.channels;
-  gather(first + order_.confidence, s->offsets.data(), count, confidence);
-  for (std::size_t i = 0; i < count; ++i) {
-    confidence[i] = std::min(confidence[i], s->shown[i]);
+    confidence[i] = copy ? 0.0F : std::min(s->confidence[static_cast<std::size_t>(order[i])], 1.0F);
   }
   for (int end = 0; end < order_.ends; ++end) {
     float* x = cells->x[end].data() + start;
     float* y = cells->y[end].data() + start;
     float* scale = cells->scale[end].data() + start;
     for (std::size_t i = 0; i < count; ++i) {
-      x[i] = s->x[end][static_cast<std::size_t>(order[i])];
-      y[i] = s->y[end][static_cast<std::size_t>(order[i])];
+      const auto from = static_cast<std::size_t>(order[i]);
+      x[i] = s->x[end][from];
+      y[i] = s->y[end][from];
+      scale[i] = s->scale[end][from];
     }
-    gather(first + order_.first_scale + end, s->offsets.data(), count, scale);
     for (std::size_t i = 0; i < count; ++i) {
       scale[i] = scale[i] > 0.0F ? std::min(scale[i], kMaxScale) : 0.0F;
     }

@@ -68,14 +68,13 @@ class CompositeFields {
     Scratch(int height, int width, int max_cells);
 
     Buckets buckets;
-    Active active[2];                          // of a field and of the one after it
-    std::vector<int> counts, bucket_of, used;  // counting sort
-    std::vector<int> order;                    // of the active cells
-    std::vector<float> shown;                  // 0 for a copy
-    std::vector<std::ptrdiff_t> offsets;       // in that order
-    std::vector<float> x[2], y[2];             // in the order of the map
-    std::vector<float> zeros;                  // reaches of points
-    std::vector<float> planes;                 // confidences that are not float32 planes already
+    Active active[2];                                     // of a field and of the one after it
+    std::vector<int> counts, bucket_of, used;             // counting sort
+    std::vector<int> order;                               // of the active cells
+    std::vector<std::ptrdiff_t> asked;                    // bytes from a plane's first
+    std::vector<float> confidence, x[2], y[2], scale[2];  // in the order of the map
+    std::vector<float> zeros;                             // reaches of points
+    std::vector<float> planes;  // confidences that are not float32 planes already
   };
 
   // The view and the scratch outlive this.
