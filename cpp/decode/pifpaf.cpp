@@ -31,9 +31,10 @@
 // its cells, which are the seeds (0.9 accumulated + 0.1 own), and at the ends of the limbs' cells
 // (association.h); people grown from the seeds, best first, and suppressed (growth.h).
 //
-// Worst case, any input, with C = max_cells, P = max_people: at most C cells a field, K C seeds and
-// P people. Time O((K + L) H W + (K + L) C² + P L C + K C P), memory O((K + L) (H W + C) + P K),
-// all allocated by make_scratch() (a copy of the confidences excepted: on the first frame).
+// Worst case, any input, with C = max_cells, P = max_people, and B = C + 8 min(C, buckets), at most
+// 64 x 64 buckets: at most C cells a field in B places (composite.h), K C seeds and P people. Time
+// O((K + L) H W + (K + L) B² + P L B + K B P), memory O(H W + (K + L) B + P K), all allocated by
+// make_scratch() (a copy of the confidences excepted: on the first frame).
 #include <algorithm>
 #include <cstddef>
 #include <string>
