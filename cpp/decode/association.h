@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The composite association fields' active cells (Kreiss et al. 2019, section 3.3), per limb and
-// direction in buckets by where they start, so that following a limb looks at the cells that start
-// near a keypoint and at no other.
+// The composite association fields' active cells (Kreiss et al. 2019, section 3.3), per limb in
+// blocks of near ones with a box around either end, so that following a limb looks at the blocks
+// that start near a keypoint and at no other.
 #pragma once
 
 #include <cstddef>
 #include <utility>
 #include <vector>
 
-#include "decode/buckets.h"
 #include "decode/composite.h"
 #include "decode/intensity.h"
 #include "decode/kernels.h"
@@ -22,11 +21,11 @@ struct Joint {
 
 class Associations {
  public:
-  // Memory for `max_cells` cells a limb, all of it here.
-  Associations(const Buckets& buckets, std::vector<std::pair<int, int>> limbs, int max_cells);
+  // Memory for `room` cells a limb, copies included, all of it here.
+  Associations(std::vector<std::pair<int, int>> limbs, std::size_t room);
 
   // Per frame: read, weigh every keypoint type, score.
-  void read(const CompositeFields& fields, float threshold);
+  void read(const CompositeFields& fields);
   // The accumulated confidence at those ends of the limbs that are of `type`.
   void weigh(int type, const Intensity& intensity, const Kernels& kernels);
   // A cell counts, a direction at a time, with its confidence times a floor plus the accumulated
@@ -35,32 +34,16 @@ class Associations {
 
   // Edge 2 l follows limb l from its first keypoint to its second, 2 l + 1 back. The best two
   // cells that start near `from` are blended; score 0: none.
-  Joint follow(int edge, const Joint& from, const Kernels& kernels);
+  Joint follow(int edge, const Joint& from, const Kernels& kernels) const;
 
   // Scales below are taken for this, a pixel's reach at stride 8.
   static constexpr float kMinScale = 0.25F;
 
  private:
-  struct Best {
-    float score = 0.0F;
-    int at = 0;  // in the edge's order
-  };
-  SortedPoints points_of(int edge);
-  void search(int edge, const Joint& from, float reach, const Kernels& kernels, Best* first,
-              Best* second);
-
-  Buckets buckets_;
   std::vector<std::pair<int, int>> limbs_;
-  int max_cells_;
-  CompositeCells cells_;            // limb by limb
-  std::vector<std::size_t> first_;  // cell of a limb, and the end
-  std::vector<float> share_[2];     // per cell and end: the accumulated confidence there
-  // Per edge: the starts of its buckets, and its limb's cells in their order, from 2 * first_.
-  std::vector<int> starts_;
-  std::vector<float> x_, y_, score_;
-  std::vector<int> index_;
-  std::vector<int> bucket_of_;          // of one limb's cells
-  std::vector<float> sums_, weighted_;  // of one limb's cells
+  CompositeCells cells_;  // limb by limb
+  // Per cell and end: the accumulated confidence there; the score of the way from there.
+  std::vector<float> share_[2], score_[2];
 };
 
 }  // namespace posewire

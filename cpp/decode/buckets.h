@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A coarse grid over a map, so that "what is near this point" looks at a few points, not at all.
+// A coarse grid over a map, to put near points together.
 #pragma once
 
 #include <algorithm>
@@ -17,14 +17,14 @@ class Buckets {
     per_cell_ = 1.0F / static_cast<float>(side);
   }
 
-  static constexpr int kSide = 6;  // cells
+  static constexpr int kSide = 2;  // cells
 
   std::size_t count() const noexcept {
     return static_cast<std::size_t>(rows_) * static_cast<std::size_t>(columns_);
   }
   int columns() const noexcept { return columns_; }
 
-  // Clamped to the grid; x and y (cells) are finite and not huge.
+  // Clamped to the grid; NaN counts as 0.
   int column(float x) const noexcept { return clamped(x, columns_); }
   int row(float y) const noexcept { return clamped(y, rows_); }
   int at(float x, float y) const noexcept { return row(y) * columns_ + column(x); }
@@ -32,24 +32,11 @@ class Buckets {
  private:
   int clamped(float cells, int count) const noexcept {
     return static_cast<int>(
-        std::min(std::max(cells, 0.0F) * per_cell_, static_cast<float>(count) - 0.5F));
+        std::min(std::max(0.0F, cells) * per_cell_, static_cast<float>(count) - 0.5F));
   }
 
   int columns_ = 0, rows_ = 0;
   float per_cell_ = 0.0F;
 };
-
-// Points in the order of their buckets: bucket b's are [starts[b], starts[b + 1]). The arrays
-// belong to the caller and have kLanes elements after the last.
-struct SortedPoints {
-  int* starts;  // buckets.count() + 1
-  float* x;
-  float* y;
-  int* index;  // of the point before sorting
-};
-
-// A counting sort, stable; `bucket_of` is working memory for `count` points.
-void sort_points(const Buckets& buckets, const float* x, const float* y, int count, int* bucket_of,
-                 const SortedPoints& sorted);
 
 }  // namespace posewire

@@ -2,7 +2,6 @@
 #include "decode/composite.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "decode/planes.h"
 
@@ -15,126 +14,126 @@ std::size_t cells_of(int height, int width) {
   return static_cast<std::size_t>(height) * static_cast<std::size_t>(width);
 }
 
-// Places of the flags, eight looked at together: few cells are active. Returns how many.
-std::size_t collect(const std::uint8_t* flags, int count, int* places) {
-  int* to = places;
-  for (int i = 0; i < count; i += 8) {
-    std::uint64_t eight;
-    std::memcpy(&eight, flags + i, sizeof eight);
-    if (eight == 0) {
-      continue;
-    }
-    for (int k = i; k < i + 8; ++k) {  // without a branch: the next place overwrites one not set
-      *to = k;
-      to += flags[k];
-    }
-  }
-  return static_cast<std::size_t>(to - places);
-}
-
-// A position is in the map up to half a cell beyond the outermost centres. NaN is not.
-void check_inside(const float* x, const float* y, std::size_t count, int width, int height,
-                  std::uint8_t* inside) {
-  const auto right = static_cast<float>(width) - 0.5F, bottom = static_cast<float>(height) - 0.5F;
-  for (std::size_t i = 0; i < count; ++i) {
-    const bool in = (x[i] >= -0.5F) & (x[i] <= right) & (y[i] >= -0.5F) & (y[i] <= bottom);
-    inside[i] = static_cast<std::uint8_t>(inside[i] & static_cast<int>(in));
-  }
-}
-
-// Closes the gaps after `start`.
-void drop_outside(const std::uint8_t* inside, std::size_t start, int ends, CompositeCells* cells) {
-  std::size_t kept = start;
-  for (std::size_t i = start; i < cells->count; ++i) {
-    if (inside[i - start] == 0) {
-      continue;
-    }
-    cells->confidence[kept] = cells->confidence[i];
-    for (int end = 0; end < ends; ++end) {
-      cells->x[end][kept] = cells->x[end][i];
-      cells->y[end][kept] = cells->y[end][i];
-      cells->scale[end][kept] = cells->scale[end][i];
-    }
-    ++kept;
-  }
-  cells->count = kept;
-}
+// Whole blocks.
+std::size_t padded(std::size_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
 }  // namespace
 
-CompositeCells::CompositeCells(int ends, std::size_t room) : confidence(room + kLanes) {
+std::size_t CompositeCells::room(const Buckets& buckets, int max_cells) {
+  const auto cells = static_cast<std::size_t>(max_cells);
+  return padded(cells) + kLanes * std::min(buckets.count(), cells);
+}
+
+CompositeCells::CompositeCells(int ends, std::size_t fields, std::size_t room)
+    : first(fields + 1), confidence(fields * room) {
   for (int end = 0; end < ends; ++end) {
     for (std::vector<float>* values : {&x[end], &y[end], &scale[end]}) {
-      values->resize(room + kLanes);
+      values->resize(confidence.size());
     }
+    boxes[end].resize(box_of(static_cast<int>(fields), fields * room));
   }
 }
 
 CompositeFields::Scratch::Scratch(int height, int width, int max_cells)
-    : flags(cells_of(height, width) + kLanes, 0),
-      places(cells_of(height, width) + 1),
-      offsets(static_cast<std::size_t>(max_cells)),
-      inside(static_cast<std::size_t>(max_cells)) {}
+    : buckets(height, width), counts(buckets.count() + 1) {
+  const auto room = CompositeCells::room(buckets, max_cells);
+  for (Active& slot : active) {
+    slot.places.resize(cells_of(height, width));
+    slot.offsets.resize(room);
+  }
+  order.resize(room);
+  used.resize(buckets.count() + 1);
+  bucket_of.resize(room);
+  asked.resize(room);
+  confidence.resize(room);
+  zeros.resize(room);
+  for (int end = 0; end < 2; ++end) {
+    x[end].resize(room);
+    y[end].resize(room);
+    scale[end].resize(room);
+  }
+}
 
 CompositeFields::CompositeFields(const MapView& view, const CompositeOrder& order,
-                                 const Kernels& kernels, Scratch* scratch)
-    : view_(view), planes_(view), order_(order), kernels_(kernels), scratch_(scratch) {
+                                 const CellRules& rules, const Kernels& kernels, Scratch* scratch)
+    : view_(view),
+      planes_(view),
+      order_(order),
+      rules_(rules),
+      kernels_(kernels),
+      scratch_(scratch) {
   const auto bytes = static_cast<std::ptrdiff_t>(bytes_of(view.dtype));
   planes_.data =
       static_cast<const unsigned char*>(view.data) + order.confidence * view.channel_stride * bytes;
   planes_.channels = view.channels / order.channels;
   planes_.channel_stride = view.channel_stride * order.channels;
   planes_ = float_planes(planes_, planes_.channels, kernels, &scratch->planes);
+  find(0);
 }
 
-// Fills the scratch's places.
-void CompositeFields::find(int field, float threshold, int max_cells) const {
+// Fills the field's slot of the scratch.
+void CompositeFields::find(int field) const {
   const int width = planes_.width, height = planes_.height;
   const std::ptrdiff_t stride = planes_.row_stride;
   const float* from = static_cast<const float*>(planes_.data) + field * planes_.channel_stride;
-  std::uint8_t* flags = scratch_->flags.data();
+  Active& slot = scratch_->active[field % 2];
+  int* places = slot.places.data();
+  int found = 0;
   if (stride == width) {
-    kernels_.flag_over(from, width * height, threshold, flags);
+    found = kernels_.list_over(from, width * height, rules_.threshold, places);
   } else {
     for (int row = 0; row < height; ++row) {
-      kernels_.flag_over(from + row * stride, width, threshold, flags + row * width);
+      const int first = found;
+      found += kernels_.list_over(from + row * stride, width, rules_.threshold, places + first);
+      for (int i = first; i < found; ++i) {
+        places[i] += row * width;
+      }
     }
   }
-  int* places = scratch_->places.data();
-  const std::size_t found = collect(flags, width * height, places);
-  scratch_->found = std::min(found, static_cast<std::size_t>(max_cells));
-  if (found == scratch_->found) {
-    return;
+  slot.found = static_cast<std::size_t>(std::min(found, rules_.max_cells));
+  if (found > rules_.max_cells) {
+    const auto value = [&](int place) { return from[place / width * stride + place % width]; };
+    std::nth_element(places, places + rules_.max_cells, places + found, [&](int i, int k) {
+      return value(i) != value(k) ? value(i) > value(k) : i < k;
+    });
+    std::sort(places, places + rules_.max_cells);
   }
-  const auto value = [&](int place) { return from[place / width * stride + place % width]; };
-  std::nth_element(places, places + max_cells, places + found, [&](int i, int k) {
-    return value(i) != value(k) ? value(i) > value(k) : i < k;
-  });
-  std::sort(places, places + max_cells);
+  const bool dense = view_.row_stride == width * view_.column_stride;
+  for (std::size_t i = 0; i < slot.found; ++i) {
+    slot.offsets[i] =
+        dense ? places[i] * view_.column_stride
+              : places[i] / width * view_.row_stride + places[i] % width * view_.column_stride;
+  }
+  prefetch(field);
 }
 
-// Asks for all lines that the gathers below will read, of all channels at once: their latency, not
-// their number, is what a field costs.
-void CompositeFields::prefetch(int first) const {
+// Asks for all lines that the gathers will read, while there is another field to work on: their
+// latency, not their number, is what a field costs.
+void CompositeFields::prefetch(int field) const {
   const auto bytes = static_cast<std::ptrdiff_t>(bytes_of(view_.dtype));
+  const Active& slot = scratch_->active[field % 2];
+  std::ptrdiff_t* asked = scratch_->asked.data();  // no two of them within two cells; bytes
+  std::size_t runs = 0;
+  std::ptrdiff_t before = -9;
+  for (std::size_t i = 0; i < slot.found; ++i) {  // without a branch
+    const std::ptrdiff_t at = slot.offsets[i];
+    const bool other = at > before + 2;
+    asked[runs] = at * bytes;
+    runs += other ? 1 : 0;
+    before = other ? at : before;
+  }
   for (int channel = order_.first_point; channel < order_.channels; ++channel) {
     const auto* from = static_cast<const unsigned char*>(view_.data) +
-                       (first + channel) * view_.channel_stride * bytes;
-    std::ptrdiff_t before = -1;
-    for (std::size_t i = 0; i < scratch_->found; ++i) {
-      const std::ptrdiff_t at = scratch_->offsets[i];
-      if (at != before + 1) {  // the next cell of a row is in the same line, mostly
-        __builtin_prefetch(from + at * bytes);
-      }
-      before = at;
+                       (field * order_.channels + channel) * view_.channel_stride * bytes;
+    for (std::size_t i = 0; i < runs; ++i) {
+      __builtin_prefetch(from + asked[i]);
     }
   }
 }
 
-// One channel of all places, as float32.
-void CompositeFields::gather(int channel, float* to) const {
-  const std::ptrdiff_t* offsets = scratch_->offsets.data();
-  const std::size_t count = scratch_->found;
+// One channel at `count` places, as float32.
+void CompositeFields::gather(int channel, const std::ptrdiff_t* offsets, std::size_t count,
+                             float* to) const {
   const auto first = channel * view_.channel_stride;
   const auto zero_point = static_cast<float>(view_.zero_point);
   switch (view_.dtype) {
@@ -169,49 +168,116 @@ void CompositeFields::gather(int channel, float* to) const {
   }
 }
 
-void CompositeFields::append(int field, float threshold, int max_cells,
-                             CompositeCells* cells) const {
-  find(field, threshold, max_cells);
-  const int* places = scratch_->places.data();
-  const std::size_t found = scratch_->found, start = cells->count;
-  if (found == 0) {
-    return;
+// Their positions, in the order of the map, and the buckets that they are in by the first; those
+// without a position in the map (up to half a cell beyond the outermost centres; NaN is not) are in
+// one behind all.
+void CompositeFields::locate(int field) const {
+  Scratch* s = scratch_;
+  const Active& slot = s->active[field % 2];
+  const int first = field * order_.channels + order_.first_point, width = view_.width;
+  const std::size_t found = slot.found;
+  for (int end = 0; end < order_.ends; ++end) {
+    float* x = s->x[end].data();
+    float* y = s->y[end].data();
+    gather(first + 2 * end, slot.offsets.data(), found, x);
+    gather(first + 2 * end + 1, slot.offsets.data(), found, y);
+    for (std::size_t i = 0; order_.relative && i < found; ++i) {
+      x[i] += static_cast<float>(slot.places[i] % width);
+      y[i] += static_cast<float>(slot.places[i] / width);
+    }
   }
-  const int width = view_.width;
-  const bool dense = view_.row_stride == width * view_.column_stride;
+  const auto right = static_cast<float>(width) - 0.5F;
+  const auto bottom = static_cast<float>(view_.height) - 0.5F;
+  const Buckets buckets = s->buckets;  // a copy: nothing that is written below can be it
+  const auto outside = static_cast<int>(buckets.count());
+  int* bucket_of = s->bucket_of.data();
+  const float* x = s->x[0].data();
+  const float* y = s->y[0].data();
+  const float* far_x = s->x[order_.ends - 1].data();
+  const float* far_y = s->y[order_.ends - 1].data();
   for (std::size_t i = 0; i < found; ++i) {
-    scratch_->offsets[i] =
-        dense ? places[i] * view_.column_stride
-              : places[i] / width * view_.row_stride + places[i] % width * view_.column_stride;
+    const bool near = (x[i] >= -0.5F) & (x[i] <= right) & (y[i] >= -0.5F) & (y[i] <= bottom);
+    const bool far =
+        (far_x[i] >= -0.5F) & (far_x[i] <= right) & (far_y[i] >= -0.5F) & (far_y[i] <= bottom);
+    bucket_of[i] = near & far ? buckets.at(x[i], y[i]) : outside;
   }
+}
+
+// Puts the cells of a bucket together, in whole blocks: its last one is repeated. Buckets stand in
+// the order of their first cells, so that only those in use cost anything; counts are 0 before and
+// after. Returns how many cells there are inside the map, copies included.
+std::size_t CompositeFields::sort(std::size_t found) const {
+  int* counts = scratch_->counts.data();
+  int* used = scratch_->used.data();
+  int* order = scratch_->order.data();
+  const int* bucket_of = scratch_->bucket_of.data();
+  const auto outside = static_cast<int>(scratch_->buckets.count());
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < found; ++i) {
+    const int bucket = bucket_of[i];
+    used[n] = bucket;
+    n += counts[bucket] == 0 && bucket != outside ? 1 : 0;
+    ++counts[bucket];
+  }
+  int start = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    int& count = counts[used[i]];
+    const int next = start + ((count + kLanes - 1) & ~(kLanes - 1));
+    count = start;
+    start = next;
+  }
+  counts[outside] = start;  // behind all, where nobody looks
+  for (std::size_t i = 0; i < found; ++i) {
+    order[counts[bucket_of[i]]++] = static_cast<int>(i);
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    int& count = counts[used[i]];
+    for (int at = count; at % kLanes != 0; ++at) {
+      order[at] = ~order[count - 1];  // negative: a copy
+    }
+    count = 0;
+  }
+  counts[outside] = 0;
+  return static_cast<std::size_t>(start);
+}
+
+void CompositeFields::append(int field, CompositeCells* cells) const {
+  Scratch* s = scratch_;
+  const Active& slot = s->active[field % 2];
+  const std::size_t start = cells->first[static_cast<std::size_t>(field)];
   const int first = field * order_.channels;
-  prefetch(first);
-  gather(first + order_.confidence, cells->confidence.data() + start);
-  for (std::size_t i = start; i < start + found; ++i) {
-    cells->confidence[i] = std::min(cells->confidence[i], 1.0F);
+  locate(field);
+  gather(first + order_.confidence, slot.offsets.data(), slot.found, s->confidence.data());
+  for (int end = 0; end < order_.ends; ++end) {
+    gather(first + order_.first_scale + end, slot.offsets.data(), slot.found, s->scale[end].data());
   }
-  std::uint8_t* inside = scratch_->inside.data();
-  std::fill_n(inside, found, std::uint8_t{1});
+  const std::size_t count = sort(slot.found);
+  if (field + 1 < planes_.channels) {
+    find(field + 1);  // now: what it asks for would have been in the way of what was read above
+  }
+  cells->first[static_cast<std::size_t>(field) + 1] = start + count;
+  float* confidence = cells->confidence.data() + start;
+  int* order = s->order.data();
+  for (std::size_t i = 0; i < count; ++i) {
+    const bool copy = order[i] < 0;
+    order[i] = copy ? ~order[i] : order[i];
+    confidence[i] = copy ? 0.0F : std::min(s->confidence[static_cast<std::size_t>(order[i])], 1.0F);
+  }
   for (int end = 0; end < order_.ends; ++end) {
     float* x = cells->x[end].data() + start;
     float* y = cells->y[end].data() + start;
     float* scale = cells->scale[end].data() + start;
-    gather(first + order_.first_point + 2 * end, x);
-    gather(first + order_.first_point + 2 * end + 1, y);
-    gather(first + order_.first_scale + end, scale);
-    for (std::size_t i = 0; order_.relative && i < found; ++i) {
-      const int row = places[i] / width, column = places[i] % width;
-      x[i] += static_cast<float>(column);
-      y[i] += static_cast<float>(row);
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto from = static_cast<std::size_t>(order[i]);
+      x[i] = s->x[end][from];
+      y[i] = s->y[end][from];
+      scale[i] = s->scale[end][from];
     }
-    check_inside(x, y, found, width, view_.height, inside);
-    for (std::size_t i = 0; i < found; ++i) {
+    for (std::size_t i = 0; i < count; ++i) {
       scale[i] = scale[i] > 0.0F ? std::min(scale[i], kMaxScale) : 0.0F;
     }
-  }
-  cells->count = start + found;
-  if (std::memchr(inside, 0, found) != nullptr) {
-    drop_outside(inside, start, order_.ends, cells);
+    kernels_.bound_blocks(x, y, s->zeros.data(), static_cast<int>(count),
+                          cells->boxes[end].data() + CompositeCells::box_of(field, start));
   }
 }
 

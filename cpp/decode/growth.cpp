@@ -7,8 +7,6 @@
 namespace posewire {
 namespace {
 
-constexpr float kMinTaken = 0.5F;  // cells: half the side of the smallest square
-
 int source_of(const std::vector<std::pair<int, int>>& limbs, int edge) {
   const auto& limb = limbs[static_cast<std::size_t>(edge / 2)];
   return edge % 2 == 0 ? limb.first : limb.second;
@@ -30,7 +28,7 @@ void Occupancy::take(const Joint& joint) {
   }
   x_[n] = joint.x;
   y_[n] = joint.y;
-  reach_[n] = std::max(joint.scale, kMinTaken);
+  reach_[n] = reach_of(joint);
   ++count_;
 }
 
@@ -53,9 +51,6 @@ Growth::Growth(int keypoints, std::vector<std::pair<int, int>> limbs, const Sett
 }
 
 void Growth::clear() noexcept {
-  for (Occupancy& occupancy : occupancy_) {
-    occupancy.clear();
-  }
   joints_.clear();
   means_.clear();
   order_.clear();
@@ -88,16 +83,16 @@ void Growth::open_ways(const Joint* person, int from) {
   }
 }
 
-Joint Growth::reach(const Joint& from, int edge, Associations* associations,
+Joint Growth::reach(const Joint& from, int edge, const Associations& associations,
                     const Kernels& kernels) const {
-  Joint to = associations->follow(edge, from, kernels);
+  Joint to = associations.follow(edge, from, kernels);
   to.score = std::sqrt(to.score * from.score);
   if (to.score == 0.0F || to.score < settings_.keypoint_threshold ||
       to.score < settings_.keypoint_ratio * from.score) {
     return {};
   }
   if (settings_.reverse_check) {
-    const Joint back = associations->follow(edge ^ 1, to, kernels);
+    const Joint back = associations.follow(edge ^ 1, to, kernels);
     const float missed = std::fabs(back.x - from.x) + std::fabs(back.y - from.y);
     if (back.score == 0.0F || missed > std::max(from.scale, Associations::kMinScale)) {
       return {};
@@ -106,12 +101,9 @@ Joint Growth::reach(const Joint& from, int edge, Associations* associations,
   return to;
 }
 
-void Growth::grow(const Seed& seed, Associations* associations, const Kernels& kernels) {
+const Joint* Growth::grow(const Seed& seed, const Associations& associations,
+                          const Kernels& kernels) {
   const auto count = static_cast<std::size_t>(keypoints_);
-  if (means_.size() == static_cast<std::size_t>(settings_.max_people) ||
-      occupancy_[static_cast<std::size_t>(seed.type)].taken(seed.joint.x, seed.joint.y, kernels)) {
-    return;
-  }
   joints_.resize(joints_.size() + count);
   means_.push_back(0.0F);
   Joint* person = joints_.data() + joints_.size() - count;
@@ -134,11 +126,7 @@ void Growth::grow(const Seed& seed, Associations* associations, const Kernels& k
       push({joint.score, way.edge, true, joint});
     }
   }
-  for (std::size_t k = 0; k < count; ++k) {
-    if (person[k].score > 0.0F) {
-      occupancy_[k].take(person[k]);
-    }
-  }
+  return person;
 }
 
 float Growth::mean_score(int person) const noexcept {

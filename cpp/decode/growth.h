@@ -3,6 +3,7 @@
 // the suppression of keypoints that two people claim (Kreiss et al. 2019, section 3.4; 2021, 3.4).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <utility>
 #include <vector>
@@ -24,11 +25,15 @@ class Occupancy {
 
   void clear() noexcept { count_ = 0; }
   void take(const Joint& joint);
+  // Half the side of the square around a keypoint, cells.
+  static float reach_of(const Joint& joint) noexcept { return std::max(joint.scale, kMinTaken); }
   bool taken(float x, float y, const Kernels& kernels) const {
     return kernels.in_any_square(x_.data(), y_.data(), reach_.data(), count_, x, y);
   }
 
  private:
+  static constexpr float kMinTaken = 0.5F;
+
   int count_ = 0;
   std::vector<float> x_, y_, reach_;  // padded to kLanes with a negative reach
 };
@@ -44,10 +49,13 @@ class Growth {
 
   Growth(int keypoints, std::vector<std::pair<int, int>> limbs, const Settings& settings);
 
-  // Per frame: clear, grow every seed best first, suppress. People are then 0 … people() - 1.
+  // Per frame: clear, grow seeds best first until full() (max_people), suppress.
   void clear() noexcept;
-  // Nothing where somebody has that keypoint already or max_people are grown.
-  void grow(const Seed& seed, Associations* associations, const Kernels& kernels);
+  bool full() const noexcept {
+    return means_.size() == static_cast<std::size_t>(settings_.max_people);
+  }
+  // The person's keypoints, until the next call.
+  const Joint* grow(const Seed& seed, const Associations& associations, const Kernels& kernels);
   // Of two people's keypoints in one place the better person's stays; those below the threshold
   // go. Afterwards order() has all people, the best mean score first.
   void suppress(const Kernels& kernels);
@@ -71,7 +79,7 @@ class Growth {
   void push(const Way& way);
   Way pop();
   void open_ways(const Joint* person, int from);
-  Joint reach(const Joint& from, int edge, Associations* associations,
+  Joint reach(const Joint& from, int edge, const Associations& associations,
               const Kernels& kernels) const;
   void sort_people();
 

@@ -1,48 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 // The accumulated confidence of one keypoint type (Kreiss et al. 2019, equation 1; "CifHr"),
-// without the high-resolution map: cells' discs lie in the buckets that they touch, and the sum is
-// taken at the very points that are asked for, a bucket's together.
+// without the high-resolution map: the sum is taken at the very points that are asked for, a block
+// of kLanes together, over the blocks of discs whose box touches theirs.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
-#include "decode/buckets.h"
+#include "decode/composite.h"
 #include "decode/kernels.h"
 
 namespace posewire {
 
 class Intensity {
  public:
-  // Memory for `max_discs` discs, all of it here.
-  Intensity(const Buckets& buckets, int max_discs);
+  // Memory for `room` cells, all of it here.
+  explicit Intensity(std::size_t room);
 
-  void clear() noexcept { discs_.clear(); }
+  // The Gaussians of one field's cells: sigma half the scale, kept to kMinSigma … kMaxSigma cells,
+  // cut at one sigma; weights confidence / 16, of confidences over the threshold.
+  void set(const CompositeCells& cells, std::size_t field, float threshold, const Kernels& kernels);
 
-  // A Gaussian of `weight` at x, y (cells), cut at one sigma; at most max_discs of them.
-  // sigma is kept to kMinSigma … kMaxSigma cells.
-  void add(float x, float y, float sigma, float weight);
-
-  // Before the first at() and after the last add(). O(buckets + discs).
-  void sort();
-
-  // The sums at points, at most 1 each, in the points' order. `sums` has kLanes elements to spare.
-  void at(const SortedPoints& points, const Kernels& kernels, float* sums) const;
+  // The sums at points, at most 1 each: `count` in whole blocks with their boxes.
+  void at(const float* x, const float* y, const float* boxes, int count, const Kernels& kernels,
+          float* sums) const {
+    kernels.sum_discs(x_, y_, fall_.data(), weight_.data(), boxes_.data(), count_, x, y, boxes,
+                      count, sums);
+  }
 
   static constexpr float kMinSigma = 0.125F;
   static constexpr float kMaxSigma = 8.0F;
 
  private:
-  struct Disc {
-    float x, y, fall, weight;
-    int left, right, top, bottom;  // buckets that its square touches
-  };
-  template <class Visit>
-  void each_bucket(const Disc& disc, Visit visit) const;
-
-  Buckets buckets_;
-  std::vector<Disc> discs_;
-  std::vector<int> starts_;  // of a bucket's discs in the arrays below
-  std::vector<float> x_, y_, fall_, weight_;
+  int count_ = 0;
+  const float* x_ = nullptr;  // the cells' own
+  const float* y_ = nullptr;
+  std::vector<float> reach_, fall_, weight_, boxes_;
 };
 
 }  // namespace posewire

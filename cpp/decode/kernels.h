@@ -46,6 +46,12 @@ struct LimbPair {
   std::uint16_t a, b;
 };
 
+// The two highest of some scores over 0, and where; score 0: none.
+struct TwoBest {
+  float first, second;
+  int first_at, second_at;
+};
+
 constexpr int kDarkTaps = 11;              // weights of DARK's Gaussian, one axis
 constexpr int kDarkCells = kDarkTaps + 2;  // cells that a blurred 3 x 3 needs, one axis
 constexpr int kDarkRow = 16;               // floats from row to row of such a window
@@ -99,15 +105,17 @@ struct Kernels {
   // flags[i] = 1 where values[i] is over the threshold.
   void (*flag_over)(const float* values, int count, float threshold, std::uint8_t* flags);
 
-  // sums[i] = what `discs` discs add up to at each of `count` points: weight * (1 - fall * d²)^8,
-  // about weight * exp(-d² / 2 sigma²) for fall = 1 / (16 sigma²), and nothing beyond d = sigma.
+  // sums[i] = what `discs` discs add up to at each of `count` points, at most 1: a disc is weight *
+  // (1 - fall * d²)^8, about weight * exp(-d² / 2 sigma²) for fall = 1 / (16 sigma²), and nothing
+  // beyond d = sigma. Both in whole blocks of kLanes, with the boxes of bound_blocks.
   void (*sum_discs)(const float* x, const float* y, const float* fall, const float* weight,
-                    int discs, const float* at_x, const float* at_y, int count, float* sums);
+                    const float* disc_boxes, int discs, const float* at_x, const float* at_y,
+                    const float* boxes, int count, float* sums);
 
-  // weighted[i] = score[i] * exp(-d² / 2 reach²) within the square |dx|, |dy| <= reach around the
-  // point, else 0; reach > 0.
-  void (*weigh_near)(const float* x, const float* y, const float* score, int count, float at_x,
-                     float at_y, float reach, float* weighted);
+  // The two highest of score[i] * exp(-d² / 2 reach²) within the square |dx|, |dy| <= reach around
+  // the point (equal ones: the first); reach > 0. Whole blocks with their boxes.
+  TwoBest (*two_near)(const float* x, const float* y, const float* score, const float* boxes,
+                      int count, float at_x, float at_y, float reach);
 
   // Whether the point is in any of the squares |dx|, |dy| <= reach; those of the padding have a
   // negative reach.
@@ -160,6 +168,18 @@ struct Kernels {
 
   // The highest of score[i] - round(|tags[i] - tag|), NaN never winning; `floor` if none is higher.
   float (*best_by_tag)(const float* score, const float* tags, int count, float tag, float floor);
+
+  // Indices of the values over the threshold, in order; returns how many. No padding.
+  int (*list_over)(const float* values, int count, float threshold, std::int32_t* places);
+
+  // The boxes around blocks of kLanes squares of half side `reach` (no NaN), eight boxes together:
+  // eight times the lowest x, then minus the highest x, the lowest y, minus the highest y. `count`
+  // is a multiple of kLanes; the last eight boxes are filled up with ones that nothing overlaps.
+  void (*bound_blocks)(const float* x, const float* y, const float* reach, int count, float* boxes);
+
+  // values[i] = 0 where the point i is in the square |dx|, |dy| <= reach. No padding.
+  void (*clear_square)(const float* x, const float* y, int count, float at_x, float at_y,
+                       float reach, float* values);
 };
 
 const Kernels& best_kernels();                    // for this machine

@@ -31,14 +31,12 @@
 // its cells, which are the seeds (0.9 accumulated + 0.1 own), and at the ends of the limbs' cells
 // (association.h); people grown from the seeds, best first, and suppressed (growth.h).
 //
-// Worst case, any input, with C = max_cells, P = max_people: at most C cells a field, K C seeds and
-// P people. Time O((K + L) H W + (K + L) C² + P L C + K C P), memory O((K + L) (H W + C) + P K),
-// all allocated by make_scratch() (a copy of the confidences excepted: on the first frame).
+// Worst case, any input, with C = max_cells, P = max_people, and B = C + 8 min(C, buckets), at most
+// 64 x 64 buckets: at most C cells a field in B places (composite.h), K C seeds and P people. Time
+// O((K + L) H W + (K + L) B² + P L B + K B P), memory O(H W + (K + L) B + P K), all allocated by
+// make_scratch() (a copy of the confidences excepted: on the first frame).
 #include <algorithm>
-#include <array>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -60,45 +58,25 @@ struct Settings {
   Growth::Settings growth;
 };
 
-// A cell's patch is 4 x 4: so many cells vote for a keypoint.
-constexpr float kPatch = 16.0F;
-
-struct Ranked {
-  std::uint32_t bits;  // of the score
-  std::uint32_t seed;
-};
-
 class PifPafScratch : public Decoder::Scratch {
  public:
   PifPafScratch(int keypoints, const std::vector<std::pair<int, int>>& limbs, int height, int width,
                 const Settings& settings)
       : cif(height, width, settings.max_cells),
         caf(height, width, settings.max_cells),
-        cells(1, static_cast<std::size_t>(settings.max_cells)),
-        intensity(Buckets(height, width), settings.max_cells),
-        associations(Buckets(height, width), limbs, settings.max_cells),
-        starts(Buckets(height, width).count() + 1),
-        growth(keypoints, limbs, settings.growth) {
-    const auto room = static_cast<std::size_t>(settings.max_cells);
-    index.resize(room);
-    bucket_of.resize(room);
-    for (std::vector<float>* values : {&x, &y, &sums}) {
-      values->resize(room + kLanes);
-    }
-    seeds.reserve(room * static_cast<std::size_t>(keypoints));
-    order.resize(seeds.capacity());
-    sorted.resize(seeds.capacity());
-  }
+        room(CompositeCells::room(cif.buckets, settings.max_cells)),
+        cells(1, static_cast<std::size_t>(keypoints), room),
+        seeds(cells.confidence.size()),
+        intensity(room),
+        associations(limbs, room),
+        growth(keypoints, limbs, settings.growth) {}
 
   CompositeFields::Scratch cif, caf;
-  CompositeCells cells;  // of one keypoint type
+  std::size_t room;  // of one field
+  CompositeCells cells;
+  std::vector<float> seeds;  // scores of the cells as seeds; 0: it is none, or somebody has it
   Intensity intensity;
   Associations associations;
-  std::vector<int> starts, index, bucket_of;  // of one keypoint type's cells in buckets
-  std::vector<float> x, y, sums;
-  std::vector<Seed> seeds;
-  std::vector<Ranked> order, sorted;
-  std::array<std::uint32_t, 2048> digits{};
   Growth growth;
 };
 
@@ -115,6 +93,7 @@ class PifPaf : public Decoder {
   void read_parameters(const Manifest& manifest, int stride);
   void check_frame(const std::vector<MapView>& outputs) const;
   void find_seeds(const CompositeFields& fields, int type, PifPafScratch* s) const;
+  void grow_all(PifPafScratch* s) const;
   void report(PifPafScratch* s, Poses* poses) const;
 
   const Kernels& kernels_;
@@ -206,54 +185,47 @@ void PifPaf::check_frame(const std::vector<MapView>& outputs) const {
 // The accumulated confidence of one type, at its own cells and at its limbs' ends.
 void PifPaf::find_seeds(const CompositeFields& fields, int type, PifPafScratch* s) const {
   CompositeCells& cells = s->cells;
-  cells.count = 0;
-  fields.append(type, std::min(settings_.cif_threshold, settings_.seed_threshold),
-                settings_.max_cells, &cells);
-  s->intensity.clear();
-  for (std::size_t i = 0; i < cells.count; ++i) {
-    if (cells.confidence[i] > settings_.cif_threshold) {
-      s->intensity.add(cells.x[0][i], cells.y[0][i], 0.5F * cells.scale[0][i],
-                       cells.confidence[i] / kPatch);
-    }
-  }
-  s->intensity.sort();
+  fields.append(type, &cells);
+  const auto field = static_cast<std::size_t>(type), first = cells.first[field];
+  s->intensity.set(cells, field, settings_.cif_threshold, kernels_);
   s->associations.weigh(type, s->intensity, kernels_);
-  const SortedPoints points{s->starts.data(), s->x.data(), s->y.data(), s->index.data()};
-  sort_points(Buckets(height_, width_), cells.x[0].data(), cells.y[0].data(),
-              static_cast<int>(cells.count), s->bucket_of.data(), points);
-  s->intensity.at(points, kernels_, s->sums.data());
-  for (std::size_t i = 0; i < cells.count; ++i) {
-    const auto cell = static_cast<std::size_t>(points.index[i]);
-    const float score = 0.9F * s->sums[i] + 0.1F * cells.confidence[cell];
-    if (std::min(score, cells.confidence[cell]) > settings_.seed_threshold) {
-      s->seeds.push_back({{score, points.x[i], points.y[i], cells.scale[0][cell]}, type});
-    }
+  float* seeds = s->seeds.data() + first;
+  s->intensity.at(cells.x[0].data() + first, cells.y[0].data() + first,
+                  cells.boxes[0].data() + cells.box_of(field), cells.count(field), kernels_, seeds);
+  const float* confidence = cells.confidence.data() + first;
+  const float threshold = settings_.seed_threshold;
+  for (std::size_t i = 0; i < cells.first[field + 1] - first; ++i) {
+    const float score = 0.9F * seeds[i] + 0.1F * confidence[i];
+    seeds[i] = std::min(score, confidence[i]) > threshold ? score : 0.0F;
   }
 }
 
-// The seeds' order, best first, equal ones as they came: a radix sort of the scores' bits, which
-// for positive floats order as the floats do. Three digits of 11, 11 and 10 bits.
-void rank_seeds(PifPafScratch* s) {
-  const std::size_t count = s->seeds.size();
-  for (std::size_t i = 0; i < count; ++i) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &s->seeds[i].joint.score, sizeof bits);
-    s->order[i] = {~bits, static_cast<std::uint32_t>(i)};  // inverted: the best first
-  }
-  for (const int shift : {0, 11, 22}) {
-    s->digits.fill(0);
-    for (std::size_t i = 0; i < count; ++i) {
-      ++s->digits[s->order[i].bits >> shift & 2047U];
+// People from the seeds, best first (equal ones: the first), but not where one of them has that
+// keypoint already. There are few people and many seeds: looking for the best one every time is
+// less work than sorting them.
+void PifPaf::grow_all(PifPafScratch* s) const {
+  const CompositeCells& cells = s->cells;
+  const auto count = static_cast<int>(cells.first.back());
+  s->growth.clear();
+  while (!s->growth.full()) {
+    float score = 0.0F;
+    const auto best = static_cast<std::size_t>(kernels_.maximum(s->seeds.data(), count, &score));
+    if (!(score > 0.0F)) {
+      return;
     }
-    std::uint32_t start = 0;
-    for (std::uint32_t& digit : s->digits) {
-      start += digit;
-      digit = start - digit;
+    const auto after = std::upper_bound(cells.first.begin(), cells.first.end(), best);
+    const int type = static_cast<int>(after - cells.first.begin()) - 1;
+    s->seeds[best] = 0.0F;
+    const Joint seed = {score, cells.x[0][best], cells.y[0][best], cells.scale[0][best]};
+    const Joint* person = s->growth.grow({seed, type}, s->associations, kernels_);
+    for (std::size_t k = 0; k < static_cast<std::size_t>(keypoints_); ++k) {
+      if (person[k].score > 0.0F) {
+        const std::size_t first = cells.first[k];
+        kernels_.clear_square(cells.x[0].data() + first, cells.y[0].data() + first, cells.count(k),
+                              person[k].x, person[k].y, Occupancy::reach_of(person[k]),
+                              s->seeds.data() + first);
+      }
     }
-    for (std::size_t i = 0; i < count; ++i) {
-      s->sorted[s->digits[s->order[i].bits >> shift & 2047U]++] = s->order[i];
-    }
-    s->order.swap(s->sorted);
   }
 }
 
@@ -282,19 +254,18 @@ void PifPaf::decode(const std::vector<MapView>& outputs, Scratch* scratch, Poses
   poses->clear(keypoints_);
   check_frame(outputs);
   auto* s = static_cast<PifPafScratch*>(scratch);
-  s->associations.read(CompositeFields(outputs[caf_at_], caf_order_, kernels_, &s->caf),
-                       settings_.caf_threshold);
-  const CompositeFields cif(outputs[cif_at_], cif_order_, kernels_, &s->cif);
-  s->seeds.clear();
+  s->associations.read(CompositeFields(outputs[caf_at_], caf_order_,
+                                       {settings_.caf_threshold, settings_.max_cells}, kernels_,
+                                       &s->caf));
+  const CompositeFields cif(
+      outputs[cif_at_], cif_order_,
+      {std::min(settings_.cif_threshold, settings_.seed_threshold), settings_.max_cells}, kernels_,
+      &s->cif);
   for (int type = 0; type < keypoints_; ++type) {
     find_seeds(cif, type, s);
   }
   s->associations.score(settings_.caf_threshold);
-  rank_seeds(s);
-  s->growth.clear();
-  for (std::size_t i = 0; i < s->seeds.size(); ++i) {
-    s->growth.grow(s->seeds[s->order[i].seed], &s->associations, kernels_);
-  }
+  grow_all(s);
   s->growth.suppress(kernels_);
   report(s, poses);
 }

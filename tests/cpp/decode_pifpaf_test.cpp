@@ -8,7 +8,7 @@
 #include <cstddef>
 
 #include "core/error.h"
-#include "decode/buckets.h"
+#include "decode/composite.h"
 #include "decode/intensity.h"
 #include "decode/rows.h"
 #include "decode_checks.h"
@@ -72,24 +72,40 @@ struct Fields {
 
 float pixel(float cell) { return cell * kStride + 3.5F; }
 
+// The cells of one keypoint type, a block each: the position of one and seven copies.
+struct Discs {
+  Discs() : cells(1, 1, 512) {}
+
+  void add(float x, float y, float sigma, float weight) {
+    const std::size_t at = cells.first[1];
+    for (std::size_t i = at; i < at + kLanes; ++i) {
+      cells.x[0][i] = x;
+      cells.y[0][i] = y;
+      cells.scale[0][i] = 2.0F * sigma;
+      cells.confidence[i] = i == at ? 16.0F * weight : 0.0F;
+    }
+    cells.first[1] = at + kLanes;
+  }
+  float sum(float x, float y, const Kernels& kernels) const {
+    Intensity intensity(512);
+    intensity.set(cells, 0, 0.0F, kernels);
+    const std::vector<float> xs(kLanes, x), ys(kLanes, y), zeros(kLanes);
+    std::vector<float> boxes(CompositeCells::kBoxes), sums(kLanes);
+    kernels.bound_blocks(xs.data(), ys.data(), zeros.data(), kLanes, boxes.data());
+    intensity.at(xs.data(), ys.data(), boxes.data(), kLanes, kernels, sums.data());
+    return sums[0];
+  }
+
+  CompositeCells cells;
+};
+
 TEST(Intensity, SumsDiscsWithinOneSigmaAndStopsAtOne) {
-  const Buckets buckets(40, 50);
   for (const Kernels* kernels : available_kernels()) {
-    Intensity intensity(buckets, 64);
-    const auto at = [&](float x, float y) {
-      std::vector<int> starts(buckets.count() + 1), index(1), bucket_of(1);
-      std::vector<float> px(1 + kLanes), py(1 + kLanes), sums(1 + kLanes);
-      const SortedPoints points{starts.data(), px.data(), py.data(), index.data()};
-      sort_points(buckets, &x, &y, 1, bucket_of.data(), points);
-      intensity.at(points, *kernels, sums.data());
-      return sums[0];
-    };
-    intensity.sort();
+    Discs discs;
+    const auto at = [&](float x, float y) { return discs.sum(x, y, *kernels); };
     EXPECT_EQ(at(3.0F, 3.0F), 0.0F);
-    // Across the border of buckets, and of different widths.
-    intensity.add(11.9F, 12.1F, 2.0F, 0.25F);
-    intensity.add(12.2F, 11.8F, 0.5F, 0.5F);
-    intensity.sort();
+    discs.add(11.9F, 12.1F, 2.0F, 0.25F);
+    discs.add(12.2F, 11.8F, 0.5F, 0.5F);
     const auto disc = [](float d2, float sigma, float weight) {
       return weight * std::pow(1.0F - d2 / (16.0F * sigma * sigma), 8.0F);
     };
@@ -99,27 +115,19 @@ TEST(Intensity, SumsDiscsWithinOneSigmaAndStopsAtOne) {
     EXPECT_EQ(at(13.95F, 12.1F), 0.0F);                              // beyond both
     EXPECT_NEAR(disc(1.0F, 1.0F, 1.0F), std::exp(-0.5F), 0.011F);    // it stands for a Gaussian
     for (int i = 0; i < 20; ++i) {
-      intensity.add(12.0F, 12.0F, 1.0F, 0.1F);
+      discs.add(12.0F, 12.0F, 1.0F, 0.1F);
     }
-    intensity.sort();
     EXPECT_EQ(at(12.0F, 12.0F), 1.0F);
   }
 }
 
-TEST(Intensity, TheWidestDiscReachesEveryBucketOfItsSquare) {
-  const Buckets buckets(4000, 4000);
-  Intensity intensity(buckets, 1);
-  intensity.add(1001.0F, 999.0F, 1e9F, 0.5F);  // kept to kMaxSigma
-  intensity.sort();
-  std::vector<int> starts(buckets.count() + 1), index(3), bucket_of(3);
-  std::vector<float> px(3 + kLanes), py(3 + kLanes), sums(3 + kLanes);
-  const float x[] = {993.5F, 1008.5F, 1010.0F}, y[] = {999.0F, 999.0F, 999.0F};
-  const SortedPoints points{starts.data(), px.data(), py.data(), index.data()};
-  sort_points(buckets, x, y, 3, bucket_of.data(), points);
-  intensity.at(points, best_kernels(), sums.data());
-  for (std::size_t i = 0; i < 3; ++i) {
-    EXPECT_EQ(sums[i] > 0.25F, px[i] < 1009.0F) << px[i];
-  }
+TEST(Intensity, TheWidestDiscReachesItsWholeSquare) {
+  Discs discs;
+  discs.add(1001.0F, 999.0F, 1e9F, 0.5F);  // kept to kMaxSigma
+  EXPECT_GT(discs.sum(993.5F, 999.0F, best_kernels()), 0.25F);
+  EXPECT_GT(discs.sum(1008.5F, 999.0F, best_kernels()), 0.25F);
+  EXPECT_GT(discs.sum(1001.0F, 991.5F, best_kernels()), 0.25F);
+  EXPECT_EQ(discs.sum(1010.0F, 999.0F, best_kernels()), 0.0F);
 }
 
 TEST(PifPaf, TwoAssociationsAreBlendedAndOneAloneCountsHalf) {
