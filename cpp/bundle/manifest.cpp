@@ -441,7 +441,7 @@ MapView frame_shape(const Manifest& manifest, const OutputSpec& output, DType dt
   if (output.length > 0) {
     return dense_map(nullptr, dtype, layout, output.channels, 1, output.length);
   }
-  const int stride = output.stride;
+  const int stride = std::max(output.stride, 1);  // 0 in one made by hand: its row refuses it
   return dense_map(nullptr, dtype, layout, output.channels,
                    (manifest.input_height + stride - 1) / stride,
                    (manifest.input_width + stride - 1) / stride);
