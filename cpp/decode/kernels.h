@@ -96,8 +96,8 @@ struct Kernels {
                     LimbEnds ends);
 
   // The pairs of candidates that are limbs by `rules`, by a, then b; score in (0, 1]. At most 256
-  // of a type. First the field must point from a towards b at both of them, then be over the
-  // threshold on average of three cells between; what is left is integrated. `out` has room for
+  // of a type. First the field must point from a towards b at both of them, then be over half
+  // the threshold in two of three cells between; what is left is integrated. `out` has room for
   // count_a * count_b + 1. Returns how many.
   int (*limb_pairs)(const FieldView& field, const LimbRules& rules, LimbEnds a, int count_a,
                     LimbEnds b, int count_b, LimbPair* out);
