@@ -182,8 +182,9 @@ void CompositeFields::locate(int field) const {
     gather(first + 2 * end, slot.offsets.data(), found, x);
     gather(first + 2 * end + 1, slot.offsets.data(), found, y);
     for (std::size_t i = 0; order_.relative && i < found; ++i) {
-      x[i] += static_cast<float>(slot.places[i] % width);
-      y[i] += static_cast<float>(slot.places[i] / width);
+      const int column = slot.places[i] % width, row = slot.places[i] / width;
+      x[i] += static_cast<float>(column);
+      y[i] += static_cast<float>(row);
     }
   }
   const auto right = static_cast<float>(width) - 0.5F;
@@ -199,7 +200,7 @@ void CompositeFields::locate(int field) const {
     const bool near = (x[i] >= -0.5F) & (x[i] <= right) & (y[i] >= -0.5F) & (y[i] <= bottom);
     const bool far =
         (far_x[i] >= -0.5F) & (far_x[i] <= right) & (far_y[i] >= -0.5F) & (far_y[i] <= bottom);
-    bucket_of[i] = near & far ? buckets.at(x[i], y[i]) : outside;
+    bucket_of[i] = near && far ? buckets.at(x[i], y[i]) : outside;
   }
 }
 
