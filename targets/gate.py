@@ -55,8 +55,8 @@ class Verdict:
     def as_json(self) -> dict[str, Any]:
         """The manifest's object."""
         values = {"kind": self.kind, "value": self.value, "limit": self.limit}
-        rounded = {name: round(drop, 4) for name, drop in self.keypoints.items()}
-        return {**values, "pictures": self.pictures, **({"keypoints": rounded} if rounded else {})}
+        drops = {"keypoints": dict(self.keypoints)} if self.keypoints else {}
+        return {**values, "pictures": self.pictures, **drops}
 
 
 def portable_fp32(manifest: Manifest, folder: Path) -> tuple[int, Artifact]:
@@ -247,7 +247,8 @@ class Gate:
         """By the bundle's names, whichever skeleton the labels have."""
         was = keypoint_similarity(labels, before, self._skeleton)
         now = keypoint_similarity(labels, after, self._skeleton)
-        return {name: was[name] - now[name] for name in was if name in self._skeleton.keypoints}
+        known = self._skeleton.keypoints
+        return {name: round(was[name] - now[name], 4) + 0.0 for name in was if name in known}
 
     def _nobody(self, poses: Sequence[Poses], precision: str) -> float:
         """fp32 agrees when it finds nobody either; no lower precision passes on that."""

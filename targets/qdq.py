@@ -143,7 +143,7 @@ def _constant(network: Network, tensor: str) -> NDArray[Any]:
 
 
 def _open_outputs(network: Network, names: set[str]) -> None:
-    """Where a kept layer's result is quantised once more right before an output, it no longer is."""
+    """Where a kept layer's result is quantised right before an output, it no longer is."""
     for output in network.model.graph.output:
         last = network.producers.get(output.name)
         if last is None or last.op_type != "DequantizeLinear":
