@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from posewire.edge import prepare
 from posewire.edge import slots as slots_module
 from posewire.edge import updates as module
 from posewire.edge.errors import EdgeError
@@ -281,6 +282,21 @@ def test_damaged_files_keep_nobody_from_starting(
     updates.look(Running())  # type: ignore[arg-type]
     assert told == []
     assert not (store.folder / "wanted.json").exists()
+
+
+def test_a_pending_gate_is_no_verdict(tmp_path: Path) -> None:
+    compiled = json.loads((CORPUS / "good_compiled.json").read_text("utf-8"))["manifest"]
+    files = {name: name.encode() for name in compiled.pop("files")}
+    compiled["gate"]["kind"] = "pending"
+    made = tmp_path / "compiled"
+    write_bundle(made, compiled, files)
+    with pytest.raises(EdgeError, match="its accuracy gate is pending") as caught:
+        prepare.compiled_bundle(made, target="x86-cpu", precision="fp32")
+    assert caught.value.code == ExitCode.BUNDLE
+    said = [json.dumps({"bundle": str(made)})]
+    with pytest.raises(EdgeError, match="this machine cannot run it") as caught:
+        prepare._result(tmp_path, 0, said, [])
+    assert caught.value.code == ExitCode.UNAVAILABLE
 
 
 def test_what_is_not_taken(store: Store, one: Path, tmp_path: Path) -> None:
