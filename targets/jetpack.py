@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which JetPack this machine has and what posewire can do there: ``targets/jetson/jetpack.toml``."""
+"""Which JetPack this machine has and what posewire can do there (jetson/jetpack.toml)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def jetpacks(path: Path = _TABLE) -> dict[str, JetPack]:
 
 
 def l4t_release(root: Path = Path("/")) -> str | None:
-    """"36.4.3" as /etc/nv_tegra_release says; None on a machine that is no Jetson."""
+    """ "36.4.3" as /etc/nv_tegra_release says; None on a machine that is no Jetson."""
     try:
         text = (root / "etc/nv_tegra_release").read_text(encoding="utf-8", errors="replace")
     except OSError:
