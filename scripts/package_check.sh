@@ -21,7 +21,7 @@ fail() {
 inside() { chroot "$root" env DEBIAN_FRONTEND=noninteractive LC_ALL=C "$@"; }
 # Everything but logs, caches and the package lists.
 tree() { find "$root" -xdev \( -path "$root/var/cache" -o -path "$root/var/log" -o -path "$root/var/lib/apt" \
-  -o -path "$root/tmp" -o -path "$root/proc" -o -path "$root/var/lib/dpkg" \) -prune -o -printf '%P\n' | sort; }
+  -o -path "$root/tmp" -o -path "$root/proc" -o -path "$root/var/lib/dpkg" -o -path "$root/run" \) -prune -o -printf '%P\n' | sort; }
 
 if [ ! -e "$root/etc/debian_version" ]; then
   say "a bare Debian 12 in $root"

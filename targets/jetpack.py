@@ -21,7 +21,7 @@ else:
 Verdict = Literal["whole", "engine", "refused"]
 _TABLE = Path(__file__).resolve().parent / "jetson" / "jetpack.toml"
 _TEXTS = ("ubuntu", "python", "cuda", "tensorrt", "boards", "verdict", "reason")
-_LISTS = ("l4t", "apt")
+_LISTS = ("l4t", "apt", "apt_build")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class JetPack:
     verdict: Verdict
     reason: str
     apt: tuple[str, ...]
+    apt_build: tuple[str, ...]
 
 
 def jetpacks(path: Path = _TABLE) -> dict[str, JetPack]:
@@ -97,6 +98,7 @@ def _row(name: str, table: object, where: str) -> JetPack:
         name,
         l4t=tuple(table["l4t"]),
         apt=tuple(table["apt"]),
+        apt_build=tuple(table["apt_build"]),
         verdict=cast(Verdict, table["verdict"]),
         **texts,
     )
