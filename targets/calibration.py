@@ -104,9 +104,9 @@ def allocate(size: int) -> Memory:
     return _CudaPython(size) if _first_module(_CUDA_PYTHON) is not None else _PyCuda(size)
 
 
-def pictures_of(recipe: Recipe, manifest: Manifest) -> list[Path]:
-    """The calibration pictures. Raises TargetError: SOURCE for a folder that holds too few, USAGE
-    without a folder and where one of them is a picture of the bundle's gate."""
+def pictures_in(recipe: Recipe) -> list[Path]:
+    """The recipe's calibration pictures. Raises TargetError: SOURCE for a folder that holds too
+    few, USAGE without a folder."""
     folder = recipe.options.get("calibration")
     if not folder:
         raise TargetError(
@@ -121,14 +121,18 @@ def pictures_of(recipe: Recipe, manifest: Manifest) -> list[Path]:
             f"{path}: holds {len(found)} pictures, calibrating needs {LEAST_PICTURES}",
             ExitCode.SOURCE,
         )
+    return found
+
+
+def refuse_gate_pictures(pictures: list[Path], manifest: Manifest) -> None:
+    """Raises TargetError (USAGE) where one of them is a picture of the bundle's gate."""
     gate = {manifest.files[name].sha256 for name in manifest.selftest}
-    for one in found:
+    for one in pictures:
         if hashlib.sha256(one.read_bytes()).hexdigest() in gate:
             raise TargetError(
                 f"{one}: is a picture of the bundle's gate; what calibrates must not judge",
                 ExitCode.USAGE,
             )
-    return found
 
 
 def digest_of(pictures: list[Path]) -> str:
@@ -158,7 +162,8 @@ def _is_rgb(manifest: Manifest) -> bool:
 
 def calibrator(trt: Any, source: Path, manifest: Manifest, recipe: Recipe, size: int) -> Any:
     """An IInt8EntropyCalibrator2 that feeds the recipe's pictures, ``size`` at a time."""
-    pictures = pictures_of(recipe, manifest)
+    pictures = pictures_in(recipe)
+    refuse_gate_pictures(pictures, manifest)
     size = min(size, len(pictures))
     table = _table(trt, source, pictures)
 

@@ -36,6 +36,8 @@ from .recipe import Recipe
 # runtime -> the file of this folder that compiles for it, imported when needed
 COMPILERS = {
     "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "tensorrt_rtx",
 }
 
 
@@ -60,6 +62,14 @@ class Compiler(Protocol):
         recipe: Recipe,
         max_batch: int,
     ) -> tuple[dict[str, Path], dict[str, Any]]: ...
+
+
+def source_of(compiler: Compiler, precision: str, recipe: Recipe) -> tuple[str, str]:
+    """(format, precision) of the portable artifact that a precision is compiled from: the
+    compiler's row, but for int8 that the runtime itself calibrates, which starts from fp32."""
+    form, kind = compiler.ARTIFACTS[precision]
+    calibrated = precision == "int8" and recipe.options.get("int8") == "calibrate"
+    return (form, "fp32") if calibrated else (form, kind)
 
 
 def compiler_of(recipe: Recipe) -> Compiler:

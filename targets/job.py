@@ -15,7 +15,7 @@ from posewire.errors import ExitCode
 from posewire.manifest import Artifact, Manifest
 
 from . import cache
-from .compiler import Compiler
+from .compiler import Compiler, source_of
 from .errors import TargetError
 from .gate import Gate, Progress, Verdict
 from .recipe import Recipe
@@ -63,14 +63,14 @@ class Job:
 
     def source(self, precision: str) -> Artifact | None:
         """The portable artifact that a precision is compiled from; None where there is none."""
-        wanted = self.compiler.ARTIFACTS[precision]
+        wanted = source_of(self.compiler, precision, self.recipe)
         return next((a for a in self.manifest.artifacts if (a.format, a.precision) == wanted), None)
 
     def why_not(self, precision: str) -> TargetError | None:
         """The error that asking for this precision would be; None where it can be built, and
         judged if it runs here."""
         if self.source(precision) is None:
-            form, kind = self.compiler.ARTIFACTS[precision]
+            form, kind = source_of(self.compiler, precision, self.recipe)
             return TargetError(
                 f"{self.folder}: has no {kind} {_SHOWN.get(form, form)} artifact, which "
                 f"{precision} is compiled from",

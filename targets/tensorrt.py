@@ -38,7 +38,7 @@ from posewire.errors import ExitCode
 from posewire.manifest import Artifact, Manifest
 
 from . import cache, cuda, tensorrt_network
-from .calibration import calibrator, memory_missing
+from .calibration import calibrator, digest_of, memory_missing, pictures_in
 from .errors import TargetError
 from .recipe import Recipe
 
@@ -55,6 +55,7 @@ OPTIONS: dict[str, type | tuple[type, ...]] = {
 
 _RUNTIME = "tensorrt"
 _OLDEST = (8, 5)
+_REQUESTS = 3  # as in cpp/infer/tensorrt.cpp
 _FLAGS = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8",)}
 
 
@@ -80,26 +81,32 @@ def _major(trt: Any) -> int:
 
 
 def version(recipe: Recipe) -> str:
-    """TensorRT's version. Raises TargetError where it is missing."""
+    """TensorRT's major.minor.patch. Raises TargetError where this machine cannot build."""
+    _ready(recipe)
     return three_numbers(_bindings().__version__)
 
 
 def driver(recipe: Recipe) -> str:
-    """The driver's version and the CUDA that it speaks."""
-    found = _gpu_or_raise()
-    return f"driver {found.driver or 'unknown'}, CUDA {found.cuda}"
+    """The driver and the GPU's generation, and the pictures where it calibrates."""
+    found = _ready(recipe)
+    parts = [f"driver {found.driver or 'unknown'}", f"CUDA {found.cuda}"]
+    parts.append(f"sm_{found.gpus[0].compute_capability}")
+    if _calibrates(recipe):
+        parts.append(f"pictures {digest_of(pictures_in(recipe))}")
+    return ", ".join(parts)
 
 
 def device(recipe: Recipe) -> str:
-    """The first GPU, as in "Orin (sm_87)"."""
-    return str(_gpu_or_raise().gpus[0])
+    """The first GPU's name, as CUDA and so the engine give it."""
+    return _ready(recipe).gpus[0].name
 
 
-def _gpu_or_raise() -> cuda.Cuda:
-    found = cuda.look()
-    if not found.gpus:
-        raise TargetError(found.why)
-    return found
+def _ready(recipe: Recipe) -> cuda.Cuda:
+    """What CUDA says. Raises TargetError where this machine cannot build at all."""
+    why = missing("fp32", recipe)
+    if why is not None:
+        raise TargetError(f"{recipe.name}: {why}")
+    return cuda.look()
 
 
 def missing(precision: str, recipe: Recipe) -> str | None:
@@ -180,7 +187,9 @@ def build(
     if core is not None:
         sizes = (max_batch,) * 3
     config = builder.create_builder_config()
-    profile = tensorrt_network.add_profile(builder, config, network, sizes)
+    # Below 10 a profile serves one context: one for each request that the engine keeps in flight.
+    for _ in range(_REQUESTS if _major(trt) < 10 else 1):
+        profile = tensorrt_network.add_profile(builder, config, network, sizes)
     if precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)  # it would round to ten bits and call that fp32
     for flag in _FLAGS[precision] if weak else ():

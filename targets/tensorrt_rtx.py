@@ -33,7 +33,6 @@ OPTIONS: dict[str, type | tuple[type, ...]] = {"compute_capabilities": list}
 
 _RUNTIME = "tensorrt_rtx"
 _PACKAGE = "tensorrt-rtx-cu13"
-PORTABLE = "any RTX GPU"
 
 
 def _bindings() -> Any:
@@ -56,8 +55,8 @@ def driver(recipe: Recipe) -> str:
 
 
 def device(recipe: Recipe) -> str:
-    """The kinds of GPU that it is built for, as in "sm_89, sm_120"."""
-    return ", ".join(f"sm_{number}" for number in _capabilities(recipe)) or PORTABLE
+    """Nothing: the library itself refuses a GPU that the engine was not built for."""
+    return ""
 
 
 def _capabilities(recipe: Recipe) -> list[int]:
@@ -89,7 +88,8 @@ def runs_here(recipe: Recipe) -> str | None:
         return found.why
     wanted = _capabilities(recipe)
     if wanted and found.gpus[0].compute_capability not in wanted:
-        return f"it is built for {device(recipe)}, this machine has {found.gpus[0]}"
+        kinds = ", ".join(f"sm_{number}" for number in wanted)
+        return f"it is built for {kinds}, this machine has {found.gpus[0]}"
     if not row["available"]:
         return str(row["why"])
     if three_numbers(row["version"]) != version(recipe):
