@@ -57,7 +57,7 @@ def compiled_bundle(
     manifest = read_manifest(path)
     if manifest.target is not None:
         verify_bundle(path)
-        if manifest.target.runtime == "tensorrt":
+        if manifest.target.runtime in ("tensorrt", "tensorrt_rtx"):
             raise EdgeError(
                 f"{path}: a compiled TensorRT bundle is code and is not run from elsewhere; "
                 "name the portable bundle, it is compiled here",

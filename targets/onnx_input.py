@@ -8,6 +8,7 @@ cast, a scale and offset, and where it is NCHW a transpose, in front.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from posewire.errors import ExitCode
 from posewire.manifest import Artifact, Manifest
@@ -43,7 +44,7 @@ def with_picture_input(source: Path, manifest: Manifest, artifact: Artifact) -> 
         node.input[:] = [inner if tensor == name else tensor for tensor in node.input]
     steps, weights, at = [], [], name
 
-    def step(kind: str, inputs: list[str], **attributes: object) -> None:
+    def step(kind: str, inputs: list[str], **attributes: Any) -> None:
         nonlocal at
         at = _free_name(model, f"{name}_{kind.lower()}")
         steps.append(helper.make_node(kind, inputs, [at], f"posewire_{kind.lower()}", **attributes))
@@ -79,9 +80,9 @@ def with_picture_input(source: Path, manifest: Manifest, artifact: Artifact) -> 
     return data
 
 
-def _free_name(model: object, wanted: str) -> str:
+def _free_name(model: Any, wanted: str) -> str:
     """A tensor name that the graph does not use."""
-    graph = model.graph  # type: ignore[attr-defined]
+    graph = model.graph
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     taken |= {tensor.name for tensor in graph.initializer}
     while wanted in taken:

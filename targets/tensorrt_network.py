@@ -87,11 +87,11 @@ def _check_tensors(trt: Any, network: Any, source: Path, manifest: Manifest) -> 
             f"not UINT8 (batch, {', '.join(map(str, size))})",
             ExitCode.BUNDLE,
         )
-    names = {network.get_output(i).name for i in range(network.num_outputs)}
+    found = {network.get_output(i).name for i in range(network.num_outputs)}
     wanted = {output.name for output in manifest.outputs}
-    if names != wanted:
+    if found != wanted:
         raise TargetError(
-            f"{source}: its outputs are {', '.join(sorted(names))}, the manifest says "
+            f"{source}: its outputs are {', '.join(sorted(found))}, the manifest says "
             f"{', '.join(sorted(wanted))}",
             ExitCode.BUNDLE,
         )
