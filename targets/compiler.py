@@ -23,6 +23,7 @@ serves several targets::
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -62,6 +63,20 @@ class Compiler(Protocol):
         recipe: Recipe,
         max_batch: int,
     ) -> tuple[dict[str, Path], dict[str, Any]]: ...
+
+
+def with_options(recipe: Recipe, options: Mapping[str, object]) -> Recipe:
+    """The recipe with a caller's own options. Raises TargetError (USAGE) for one that its runtime
+    does not read."""
+    if not options:
+        return recipe
+    known = compiler_of(recipe).OPTIONS
+    for key in options:
+        if key not in known:
+            raise TargetError(
+                f"{recipe.name}: {recipe.runtime} has no option {key}", ExitCode.USAGE
+            )
+    return replace(recipe, options={**recipe.options, **options})
 
 
 def source_of(compiler: Compiler, precision: str, recipe: Recipe) -> tuple[str, str]:

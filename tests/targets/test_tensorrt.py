@@ -19,6 +19,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from posewire.cli import program
+from posewire.targets import TargetError, compile_bundle, cuda, load_recipe
+from posewire.targets.compiler import with_options
 
 from posewire.errors import ExitCode
 
@@ -276,3 +279,32 @@ def test_the_wrong_machine(run: Run, bundle: str) -> None:
     assert orin["missing"] == "jetson-orin is for GPUs of sm_87, this machine has a GPU (sm_86)"
     assert "JetPack 5" in xavier["missing"]
     assert "JetPack 4" in nano["missing"]
+
+
+def test_options_of_the_verb(
+    bundle: str,
+    photographs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What needs no TensorRT: which options a target has, and that what calibrates cannot judge."""
+    assert program(["compile", bundle, "--target", "x86-cpu", "--dla-core", "0"]) == ExitCode.USAGE
+    assert "openvino has no option dla_core" in capsys.readouterr().err
+    with pytest.raises(TargetError, match="cannot be the gate's, too") as caught:
+        compile_bundle(
+            bundle,
+            "jetson-orin",
+            "int8",
+            images=photographs,
+            options={"int8": "calibrate", "calibration": str(photographs)},
+        )
+    assert caught.value.code == ExitCode.USAGE
+    recipe = load_recipe("jetson-orin")
+    assert with_options(recipe, {}) == recipe
+    changed = with_options(recipe, {"dla_core": 1})
+    assert (changed.options["dla_core"], changed.options["workspace_mb"]) == (1, 1024)
+    assert changed.sha256 != recipe.sha256  # another engine in the cache
+    monkeypatch.setattr(cuda, "look", lambda: cuda.Cuda(why="no GPU in this test"))
+    asked = ["compile", bundle, "--target", "jetson-orin", "--precision", "fp16"]
+    assert program(asked) == ExitCode.UNAVAILABLE
+    assert "jetson-orin: no GPU in this test" in capsys.readouterr().err
