@@ -49,7 +49,7 @@ def look(load: Callable[[str], Any] = ctypes.CDLL, root: Path = Path("/")) -> Cu
     try:
         library = load(_LIBRARY)
     except OSError:
-        return Cuda(driver=driver, why=f"no NVIDIA driver: {_LIBRARY} is not installed")
+        return Cuda(driver=driver, why=f"no NVIDIA driver ({_LIBRARY})")
     status = library.cuInit(0)
     if status != 0:
         reason = (

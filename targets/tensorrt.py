@@ -12,6 +12,7 @@ What the versions want differently:
 
 Options of a recipe ([target.options])::
 
+    machines              the processors, as `uname -m` names them: ["aarch64"]; absent: any
     compute_capabilities  the GPUs it is for, as in sm_87: [87]; absent: any
     workspace_mb          scratch memory that the builder may use; absent: all there is
     dla_core              build for this DLA core, what it cannot run falls back to the GPU
@@ -28,6 +29,7 @@ names and signatures of 8.6, 10 and 11.
 from __future__ import annotations
 
 import hashlib
+import platform
 import re
 from importlib import import_module
 from pathlib import Path
@@ -45,6 +47,7 @@ from .recipe import Recipe
 ARTIFACTS = {"fp32": ("onnx", "fp32"), "fp16": ("onnx", "fp16"), "int8": ("onnx", "int8")}
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {
+    "machines": list,
     "compute_capabilities": list,
     "workspace_mb": int,
     "dla_core": int,
@@ -114,6 +117,9 @@ def missing(precision: str, recipe: Recipe) -> str | None:
     refused = recipe.options.get("refused")
     if refused:
         return str(refused)
+    machines = recipe.options.get("machines")
+    if isinstance(machines, list) and platform.machine() not in machines:
+        return f"{recipe.name} is for {', '.join(machines)}, this machine is {platform.machine()}"
     found = cuda.look()  # first: without a driver TensorRT hands out objects that crash
     if not found.gpus:
         return found.why

@@ -80,12 +80,12 @@ def missing(precision: str, recipe: Recipe) -> str | None:
 
 def runs_here(recipe: Recipe) -> str | None:
     """Why the engine cannot run it here; None where it can."""
-    row = next((row for row in engine_core().runtimes() if row["name"] == _RUNTIME), None)
-    if row is None:
-        return "the engine was built without TensorRT-RTX"
     found = cuda.look()
     if not found.gpus:
         return found.why
+    row = next((row for row in engine_core().runtimes() if row["name"] == _RUNTIME), None)
+    if row is None:
+        return "the engine was built without TensorRT-RTX"
     wanted = _capabilities(recipe)
     if wanted and found.gpus[0].compute_capability not in wanted:
         kinds = ", ".join(f"sm_{number}" for number in wanted)

@@ -23,6 +23,7 @@ import ctypes
 import dataclasses
 import enum
 import json
+import platform
 import re
 import sys
 from pathlib import Path
@@ -256,6 +257,8 @@ def run(job: dict[str, Any], out: Path) -> dict[str, Any]:
     recipe = dataclasses.replace(recipe, options={**recipe.options, **job.get("options", {})})
     kinds = recipe.options.get("compute_capabilities", [89])
     gpu = cuda.Gpu("a GPU", job.get("gpu", kinds[0]), 8000)  # type: ignore[index]
+    machines = recipe.options.get("machines", [platform.machine()])
+    platform.machine = lambda: machines[0]  # type: ignore[index]
     cuda.look = lambda *_: cuda.Cuda((gpu,), "12.6", "540.4")
     bundle, precision = Path(job["bundle"]), job["precision"]
     manifest = verify_bundle(bundle)
