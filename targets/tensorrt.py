@@ -108,7 +108,7 @@ def _ready(recipe: Recipe) -> cuda.Cuda:
     """What CUDA says. Raises TargetError where this machine cannot build at all."""
     why = missing("fp32", recipe)
     if why is not None:
-        raise TargetError(f"{recipe.name}: {why}")
+        raise TargetError(why if why.startswith(recipe.name) else f"{recipe.name}: {why}")
     return cuda.look()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -306,5 +307,10 @@ def test_options_of_the_verb(
     assert changed.sha256 != recipe.sha256  # another engine in the cache
     monkeypatch.setattr(cuda, "look", lambda: cuda.Cuda(why="no GPU in this test"))
     asked = ["compile", bundle, "--target", "jetson-orin", "--precision", "fp16"]
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    assert program(asked) == ExitCode.UNAVAILABLE
+    said = capsys.readouterr().err
+    assert "error: jetson-orin is for aarch64, this machine is riscv64" in said
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert program(asked) == ExitCode.UNAVAILABLE
     assert "jetson-orin: no GPU in this test" in capsys.readouterr().err
