@@ -65,6 +65,7 @@ VERBS: dict[str, Verb] = {
     "listen": Verb("listen", "Print the poses that a broker carries, a line a frame.", _DEVICE),
     "bench": Verb("bench", "Frames per second against the ceiling of inference alone.", _DEVICE),
     "bench decode": Verb("bench_decode", "Microseconds a frame of one decoder.", _DEVICE),
+    "doctor": Verb("doctor", "What this machine can compile and run, what is missing.", _DEVICE),
 }
 
 
