@@ -41,7 +41,7 @@ def command(
         bool, typer.Option("--json", help="The last line says what was made, as JSON.")
     ] = False,
 ) -> None:
-    """Turn a training run into a portable bundle: ONNX in every precision and TFLite, compared with Keras.
+    """Turn a training run into a portable bundle: ONNX and TFLite, compared with Keras.
 
     \b
     posewire export runs/first -o models/mine

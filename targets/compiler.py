@@ -36,6 +36,7 @@ from .recipe import Recipe
 # runtime -> the file of this folder that compiles for it, imported when needed
 COMPILERS = {
     "openvino": "openvino",
+    "tflite": "tflite",
 }
 
 

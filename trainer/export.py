@@ -315,9 +315,7 @@ def _onnx_artifact(precision: str, outputs: Sequence[OutputSpec]) -> dict[str, A
         "format": "onnx",
         "precision": precision,
         "input": {"layout": "NHWC", "dtype": "uint8"},
-        "outputs": [
-            {"name": spec.name, "layout": "NCHW", "dtype": "float32"} for spec in outputs
-        ],
+        "outputs": [{"name": spec.name, "layout": "NCHW", "dtype": "float32"} for spec in outputs],
     }
 
 

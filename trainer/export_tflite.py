@@ -2,7 +2,7 @@
 """The frozen float graph as TFLite, for small ARM boards.
 
     model.tflite       fp32: uint8 [1, H, W, 3] in, cast and normalised inside; float32 out
-    model.int8.tflite  full integer, weights per channel: uint8 in, int8 out with scale and zero point
+    model.int8.tflite  full integer, weights per channel: uint8 in, int8 with its scale out
 
 Both have one signature, ``serving_default``, with the manifest's tensor names; outputs are NHWC.
 The int8 input's scale is 1 and its zero point 0, so that both take a picture's bytes as they are.
@@ -139,9 +139,7 @@ def _interpreter(data: bytes) -> Any:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    return Interpreter(
-        model_content=data, num_threads=2, experimental_op_resolver_type=plain
-    )
+    return Interpreter(model_content=data, num_threads=2, experimental_op_resolver_type=plain)
 
 
 def _outputs(running: Any) -> Mapping[str, Mapping[str, Any]]:

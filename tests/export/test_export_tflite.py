@@ -16,8 +16,8 @@ from posewire.manifest import Artifact, Manifest
 pytest.importorskip("tf2onnx")
 pytest.importorskip("ai_edge_litert")
 
-from posewire.trainer import export, export_onnx, export_tflite  # noqa: E402
-from posewire.trainer.errors import TrainError  # noqa: E402
+from posewire.trainer import export, export_onnx, export_tflite
+from posewire.trainer.errors import TrainError
 
 WIDTH, HEIGHT = 128, 96
 pytestmark = pytest.mark.timeout(900)  # TensorFlow on a busy machine

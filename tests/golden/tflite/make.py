@@ -33,9 +33,7 @@ def main() -> None:
     pictures = [np.full((HEIGHT, WIDTH, 3), value, np.uint8) for value in (0, 255)]
     folder = Path(__file__).parent
     (folder / "mean.tflite").write_bytes(float_tflite(graph, outputs, WIDTH, HEIGHT))
-    (folder / "mean.int8.tflite").write_bytes(
-        int8_tflite(graph, outputs, WIDTH, HEIGHT, pictures)
-    )
+    (folder / "mean.int8.tflite").write_bytes(int8_tflite(graph, outputs, WIDTH, HEIGHT, pictures))
 
 
 if __name__ == "__main__":
