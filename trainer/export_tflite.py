@@ -5,13 +5,15 @@
     model.int8.tflite  full integer, weights per channel: uint8 in, int8 with its scale out
 
 Both have one signature, ``serving_default``, with the manifest's tensor names; outputs are NHWC.
-The int8 input's scale is 1 and its zero point 0, so that both take a picture's bytes as they are.
+Both take a picture's bytes as they are: the int8 file's input has a grey level as its step, and the
+normalisation as its scale and zero point (x / 127.5 - 1 is scale 2 / 255, zero point 127; half a
+grey level is lost). As operators on integers, scale and offset would cost a third of the levels.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +36,8 @@ def float_tflite(frozen: bytes, outputs: Sequence[OutputSpec], width: int, heigh
     """The fp32 file. ``frozen`` is what export_onnx.frozen_graph gives."""
     import tensorflow as tf
 
-    return _converted(frozen, outputs, (1, height, width, 3), tf.uint8, None)
+    image = tf.TensorSpec((1, height, width, 3), tf.uint8, name=INPUT)
+    return _converted(frozen, outputs, image, INPUT, None)
 
 
 def int8_tflite(
@@ -42,24 +45,55 @@ def int8_tflite(
 ) -> bytes:
     """The int8 file, calibrated on ``pictures``, uint8 RGB [H, W, 3] of the network's size.
 
-    Raises TrainError (BUG) where the converter gives the input another scale than a picture's.
+    Raises TrainError (BUG) where the converter gives the input another step than a grey level.
     """
     import tensorflow as tf
 
-    data = _converted(frozen, outputs, (1, height, width, 3), tf.float32, pictures)
-    (image,) = _interpreter(data).get_input_details()
-    if tuple(image["quantization"]) != (1.0, 0):
-        raise TrainError(f"export: int8: the input means {image['quantization']}", ExitCode.BUG)
+    entry, scale, offset = _normalisation(graph_of(frozen))
+    image = tf.TensorSpec((1, height, width, 3), tf.float32, name=INPUT)
+    feed = lambda: _feed(pictures, scale, offset)  # noqa: E731
+    data = _converted(frozen, outputs, image, entry, feed)
+    found, zero = _interpreter(data).get_input_details()[0]["quantization"]
+    if abs(found - scale) > 1e-4 * scale or abs(zero * scale + offset) > 0.51 * scale:
+        what = f"scale {found}, zero point {zero}; a grey level is {scale}, black {offset}"
+        raise TrainError(f"export: int8: the input has {what}", ExitCode.BUG)
     return data
+
+
+def _normalisation(graph: Any) -> tuple[str, float, float]:
+    """(node, scale, offset): what the graph makes of a grey level x before its first other
+    operator, x * scale + offset, and the node that holds it."""
+    from tensorflow import make_ndarray
+
+    constants = {
+        n.name: make_ndarray(n.attr["value"].tensor) for n in graph.node if n.op == "Const"
+    }
+    at, scale, offset = INPUT, 1.0, 0.0
+    while True:
+        users = [node for node in graph.node if at in node.input]
+        if len(users) != 1 or users[0].op not in ("Mul", "Add", "AddV2", "Sub"):
+            return at, scale, offset
+        (other,) = (name for name in users[0].input if name != at)
+        value = constants.get(other)
+        if value is None or value.size != 1 or users[0].input[0] != at:
+            return at, scale, offset
+        step = float(value.reshape(()))
+        if users[0].op == "Mul":
+            scale, offset = scale * step, offset * step
+        else:
+            offset += -step if users[0].op == "Sub" else step
+        at = users[0].name
 
 
 def _converted(
     frozen: bytes,
     outputs: Sequence[OutputSpec],
-    shape: tuple[int, ...],
-    dtype: Any,
-    calibration: Pictures | None,
+    image: Any,
+    entry: str,
+    feed: Callable[[], Iterator[list[NDArray[np.float32]]]] | None,
 ) -> bytes:
+    """The graph from the node ``entry`` on, which ``image`` (a TensorSpec) takes the place of; as
+    int8 where there is a feed of calibration pictures."""
     import tensorflow as tf
 
     graph = graph_of(frozen)
@@ -68,18 +102,18 @@ def _converted(
     def run(image: Any) -> dict[str, Any]:
         real = tf.cast(image, tf.float32)
         wanted = [f"{name}:0" for name in names]
-        maps = tf.graph_util.import_graph_def(graph, {f"{INPUT}:0": real}, wanted, name="")
+        maps = tf.graph_util.import_graph_def(graph, {f"{entry}:0": real}, wanted, name="")
         return dict(zip(names, maps, strict=True))
 
     module = tf.Module()
-    module.run = tf.function(run, input_signature=[tf.TensorSpec(shape, dtype, name=INPUT)])
+    module.run = tf.function(run, input_signature=[image])
     with quiet(), tempfile.TemporaryDirectory(prefix="posewire-tflite-") as folder:
         # A signature keeps the tensors' names, and only a saved model carries one.
         tf.saved_model.save(module, folder, signatures={"serving_default": module.run})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if calibration is not None:
+        if feed is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: _feed(calibration)
+            converter.representative_dataset = feed
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = tf.uint8
             converter.inference_output_type = tf.int8
@@ -87,14 +121,14 @@ def _converted(
     return data
 
 
-def _feed(pictures: Pictures) -> Iterator[list[NDArray[np.float32]]]:
-    """Calibration pictures, one by one. In the first a pixel is black and one white, so that the
-    input's range is 0..255 whatever the pictures show."""
+def _feed(pictures: Pictures, scale: float, offset: float) -> Iterator[list[NDArray[np.float32]]]:
+    """Calibration pictures, normalised, one by one. In the first a pixel is black and one white, so
+    that the input's range is that of all grey levels whatever the pictures show."""
     for index, picture in enumerate(pictures):
         one = picture.astype(np.float32)[None]
         if index == 0:
             one[0, 0, 0], one[0, 0, 1] = 0.0, 255.0
-        yield [one]
+        yield [one * np.float32(scale) + np.float32(offset)]
 
 
 def artifact(data: bytes, precision: str, outputs: Sequence[OutputSpec]) -> dict[str, Any]:
