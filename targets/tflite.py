@@ -148,11 +148,12 @@ def _check_tensors(network: Any, manifest: Manifest, artifact: Artifact, path: P
     if len(signatures) != 1:
         raise TargetError(f"{path}: has {len(signatures)} signatures, not one", ExitCode.BUNDLE)
     graph = network.subgraphs[signatures[0].subgraphIndex]
-    found = {}
+    found: dict[str, Any] = {}
     for side in (signatures[0].inputs, signatures[0].outputs):
         found |= {entry.name.decode(): graph.tensors[entry.tensorIndex] for entry in side}
     size = (manifest.input.height, manifest.input.width)
-    wanted = {manifest.input.name: (artifact.input.dtype, (1, *size, 3))}
+    wanted: dict[str, tuple[str, tuple[int, ...]]] = {}
+    wanted[manifest.input.name] = (artifact.input.dtype, (1, *size, 3))
     if artifact.input.dtype != "uint8" or artifact.input.layout != "NHWC":
         raise TargetError(f"{path}: the manifest's input must be uint8 NHWC", ExitCode.BUNDLE)
     for output in manifest.outputs:

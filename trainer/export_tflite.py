@@ -136,7 +136,7 @@ def artifact(data: bytes, precision: str, outputs: Sequence[OutputSpec]) -> dict
     tensors = {name: detail for name, detail in _outputs(_interpreter(data)).items()}
     listed = []
     for spec in outputs:
-        entry = {"name": spec.name, "layout": "NHWC", "dtype": "float32"}
+        entry: dict[str, Any] = {"name": spec.name, "layout": "NHWC", "dtype": "float32"}
         if precision == "int8":
             scale, zero_point = tensors[spec.name]["quantization"]
             entry |= {"dtype": "int8", "scale": float(scale), "zero_point": int(zero_point)}
