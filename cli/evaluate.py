@@ -13,7 +13,7 @@ import typer
 from posewire.errors import ExitCode, PosewireError
 
 from . import out
-from .compile import phases
+from .against import difference, poses_of, runnable
 
 if TYPE_CHECKING:
     from posewire.decode import Poses
@@ -41,37 +41,51 @@ def command(
     pictures: Annotated[
         int, typer.Option(min=0, help="How many pictures to draw the poses into.")
     ] = 16,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="BUNDLE", help="Compare with this one, on the same pictures."),
+    ] = None,
+    against_precision: Annotated[
+        str, typer.Option(help="What that one is compiled to, if portable.")
+    ] = "fp32",
+    against_target: Annotated[
+        str | None, typer.Option(help="Its target; default: the same as the bundle's.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="End with the figures as JSON.")] = False,
 ) -> None:
     """Measure COCO AP: every labelled picture counts, also those without people or poses.
 
     Labels of another skeleton are compared by the keypoints' meaning; keypoints that the bundle
     does not know are left out and counted. Writes figures.json, poses.json (COCO results) and
-    pictures/ into the output folder.
+    pictures/ into the output folder. --against adds the difference in AP to another bundle, or to
+    another precision of the same, with a 95 % interval (paired bootstrap over pictures).
 
     \b
     posewire evaluate models/coco17 person_keypoints_val2017.json --images val2017 --json
+    posewire evaluate models/coco17 labels.json --images pictures --precision int8 \
+        --against models/coco17 --json
     """
-    from posewire.bundle import verify_bundle
-    from posewire.score import coco_ap, load_labels, pck, run_pictures
+    import tempfile
+
+    from posewire.bundle import read_manifest, verify_bundle
+    from posewire.score import coco_ap, load_labels, pck
 
     manifest = verify_bundle(bundle)
     if manifest.skeleton is None:
         raise PosewireError(f"{bundle}: a detector has no keypoints to score", ExitCode.BUNDLE)
     labels = load_labels(annotations, manifest.skeleton).only(ids)
     paths = labels.files(images)
-    compiled, ran = bundle, manifest
-    if manifest.target is None:
-        from posewire.edge.prepare import default_target
-        from posewire.targets import compile_bundle
-
-        with phases() as progress:
-            made = compile_bundle(bundle, target or default_target(), precision, progress=progress)
-        compiled, ran = made.path, verify_bundle(made.path)
-    with out.progress(unit="pictures") as bar:
-        task = bar.add_task("evaluate", total=len(paths), said="")
-        poses = run_pictures(compiled, paths, lambda n: bar.update(task, advance=n))
-    by_image = dict(zip((int(image["id"]) for image in labels.images), poses, strict=True))
+    other = None
+    with tempfile.TemporaryDirectory(prefix="posewire-evaluate-") as scratch:
+        compiled = runnable(bundle, target, precision, Path(scratch, "one"))
+        ran = read_manifest(compiled)
+        by_image = poses_of(compiled, labels, images)
+        if against is not None:
+            verify_bundle(against)
+            wanted = against_target or target
+            compared = runnable(against, wanted, against_precision, Path(scratch, "other"))
+            other = difference(labels, by_image, manifest, compared, images)
+    poses = list(by_image.values())
     score = coco_ap(labels, by_image, manifest.skeleton)
     torso = pck(labels, by_image, manifest.skeleton)
     assert ran.target is not None
@@ -83,6 +97,8 @@ def command(
         "annotations": str(annotations),
         "ids": ids,
     }
+    if other is not None:
+        figures["against"] = other
     _write(output, figures, labels, by_image, manifest.skeleton)
     _draw(output / "pictures", paths, poses, manifest.skeleton, pictures)
     _table(figures, score)
