@@ -20,7 +20,7 @@ case "${1:-}" in
     extras="train,test"
     packages+=(
       clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 shellcheck
-      libgtest-dev libgmock-dev libbenchmark-dev ffmpeg gir1.2-gst-rtsp-server-1.0 python3-gi
+      libgtest-dev libgmock-dev libbenchmark-dev ffmpeg gir1.2-gst-rtsp-server-1.0 python3-gi nodejs
     )
     ;;
   *)

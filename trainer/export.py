@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training run as a portable bundle: ONNX in four precisions, checked against Keras.
+"""A training run as a portable bundle: ONNX in four precisions, checked against Keras, and UFF.
 
     model.onnx          fp32, the hub            model.int8.onnx     Q/DQ, s8, for TensorRT
     model.fp16.onnx     FP16 inside              model.int8-u8.onnx  Q/DQ, u8, for x86
+    model.uff           fp32, for TensorRT up to 8.6, where UFF has all of its operators
     selftest-NN.jpg     drawn pictures for the agreement gate        README.md  the model card
 
 Calibration uses the pictures of a directory or, without one, drawn pictures of a seed of their own;
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 
 from posewire import __version__
 from posewire.bundle import check_onnx, write_bundle
-from posewire.errors import ExitCode
+from posewire.errors import BundleError, ExitCode
 from posewire.manifest import Manifest
 from posewire.preprocess import letterbox
 
@@ -37,6 +38,8 @@ from . import export_onnx
 from .checkpoint import CONFIG_NAME, load_run
 from .data.synthetic import SELFTEST_SEED, render_many, selftest_pictures
 from .errors import TrainError
+from .export_uff import FILE as UFF_FILE
+from .export_uff import uff_artifact
 from .model import Network
 from .quantise import half, quantised
 
@@ -69,6 +72,7 @@ class Plan:
     width: int
     height: int
     precisions: tuple[str, ...] = PRECISIONS
+    uff: bool = True
     calibration: Path | None = None
     calibration_pictures: int = 64
     parity_pictures: int = 8
@@ -157,9 +161,21 @@ def export_network(
         typed = half(data) if precision == "fp16" else _quantise(data, plan, precision)
         files[FILES[precision]] = typed
         measured += _compare(typed, pictures, reference, precision)
+    more: list[Mapping[str, Any]] = []  # artifacts that are no ONNX
+    if plan.uff:
+        say("making UFF")
+        try:
+            names = [spec.name for spec in outputs]
+            content, entry, figure = uff_artifact(data, names, pictures, reference)
+        except BundleError as error:
+            say(f"no {UFF_FILE}: {error}")
+        else:
+            files[UFF_FILE] = content
+            more.append(entry)
+            measured.append(figure)
     say("drawing the gate's pictures")
     files |= dict(selftest_pictures(plan.selftest_pictures))
-    manifest = _manifest(network, plan, measured)
+    manifest = _manifest(network, plan, measured, more)
     files["README.md"] = (plan.card or _card(manifest)).encode()
     with tempfile.TemporaryDirectory(prefix="posewire-export-") as folder:
         trial = Path(folder) / "bundle"
@@ -263,7 +279,10 @@ def _figure(metric: str, value: float, artifact: str, pictures: int) -> dict[str
 
 
 def _manifest(
-    network: Network, plan: Plan, measured: Sequence[Mapping[str, Any]]
+    network: Network,
+    plan: Plan,
+    measured: Sequence[Mapping[str, Any]],
+    more: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     outputs = network.algorithm.outputs
     tensors = [{"name": spec.name, "layout": "NCHW", "dtype": "float32"} for spec in outputs]
@@ -300,7 +319,7 @@ def _manifest(
             for spec in outputs
         ],
         "decode": network.algorithm.decode_parameters(),
-        "artifacts": artifacts,
+        "artifacts": [*artifacts, *more],
         "target": None,
         "gate": None,
         "accuracy": [*plan.accuracy, *measured],

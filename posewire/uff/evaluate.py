@@ -67,7 +67,7 @@ class _Run:
         self.uff, self.inputs = uff, inputs
         self.values: dict[str, Array] = {}
         self.outputs = outputs_of(uff)
-        self._left = {}  # readers that a value still waits for
+        self._left: dict[str, int] = {}  # readers that a value still waits for
         for node in uff.nodes:
             for name in node.inputs:
                 self._left[name] = self._left.get(name, 0) + 1

@@ -200,7 +200,7 @@ def write_uff(uff: Uff) -> bytes:
 # --- reading ----------------------------------------------------------------------------------
 
 
-class _Damaged(Exception):
+class _DamagedError(Exception):
     """What is wrong, without the file's name."""
 
 
@@ -215,7 +215,7 @@ class _Message:
             tag = self._varint()
             number, wire = tag >> 3, tag & 7
             if number == 0:
-                raise _Damaged("a field without a number")
+                raise _DamagedError("a field without a number")
             if wire == 0:
                 yield number, self._varint()
                 continue
@@ -223,9 +223,9 @@ class _Message:
             if wire == 2:
                 size = self._varint()
             if size is None:
-                raise _Damaged(f"wire type {wire}")
+                raise _DamagedError(f"wire type {wire}")
             if size > len(self._data) - self._at:
-                raise _Damaged("a field runs past its message")
+                raise _DamagedError("a field runs past its message")
             yield number, self._data[self._at : self._at + size]
             self._at += size
 
@@ -238,33 +238,33 @@ class _Message:
             if byte < 0x80:
                 return value & ((1 << 64) - 1)
             shift += 7
-        raise _Damaged("a number runs past its end")
+        raise _DamagedError("a number runs past its end")
 
 
 def _fields(value: Any) -> Iterator[tuple[int, Any]]:
     if not isinstance(value, memoryview):
-        raise _Damaged("a number where a message belongs")
+        raise _DamagedError("a number where a message belongs")
     return iter(_Message(value))
 
 
 def _name(value: Any) -> str:
     if not isinstance(value, memoryview) or len(value) > _MAX_NAME:
-        raise _Damaged("a name is no text or too long")
+        raise _DamagedError("a name is no text or too long")
     try:
         return bytes(value).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _Damaged("a name is not UTF-8") from error
+        raise _DamagedError("a name is not UTF-8") from error
 
 
 def _int64(value: Any) -> int:
     if not isinstance(value, int):
-        raise _Damaged("text where a number belongs")
+        raise _DamagedError("text where a number belongs")
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def _double(value: Any) -> float:
     if not isinstance(value, memoryview) or len(value) != 8:
-        raise _Damaged("a floating-point number of another size")
+        raise _DamagedError("a floating-point number of another size")
     return float(struct.unpack("<d", value)[0])
 
 
@@ -287,14 +287,14 @@ def _numbers(value: Any) -> tuple[int, ...]:
 
 def _bounded(items: Any) -> None:
     if len(items) > _MAX_ENTRIES:
-        raise _Damaged(f"more than {_MAX_ENTRIES} entries")
+        raise _DamagedError(f"more than {_MAX_ENTRIES} entries")
 
 
 def _doubles(value: Any) -> tuple[float, ...]:
     found: list[float] = []
     for number, item in _fields(value):
         if number != 1 or not isinstance(item, memoryview) or len(item) % 8:
-            raise _Damaged("a list of floating-point numbers of another size")
+            raise _DamagedError("a list of floating-point numbers of another size")
         found += struct.unpack(f"<{len(item) // 8}d", item)
         _bounded(found)
     return tuple(found)
@@ -321,7 +321,7 @@ def _order(value: Any) -> tuple[int, ...]:
         parts = _pair(entry)
         if _int64(parts.get(1, 0)) == _SPECIAL and 2 in parts:
             return _numbers(parts[2])
-    raise _Damaged("an order of dimensions without its key")
+    raise _DamagedError("an order of dimensions without its key")
 
 
 def _order_list(value: Any) -> tuple[tuple[int, ...], ...]:
@@ -357,7 +357,7 @@ def _read_data(value: Any) -> Data | None:
         kind = _KIND_OF.get(number)
         if kind == "blob":
             if not isinstance(item, memoryview):
-                raise _Damaged("a number where a blob belongs")
+                raise _DamagedError("a number where a blob belongs")
             result = Data(kind, item)
         elif kind is not None:
             result = Data(kind, _READ[kind](item))
@@ -391,7 +391,7 @@ def _read_node(value: Any) -> Node:
         elif number == 4:
             _read_entry(item, fields)
     if not name or not operation:
-        raise _Damaged("a node without a name or an operation")
+        raise _DamagedError("a node without a name or an operation")
     return Node(name, operation, tuple(inputs), fields)
 
 
@@ -401,7 +401,7 @@ def _read_nodes(value: Any) -> list[Node]:
         if number == 2:
             nodes.append(_read_node(item))
             if len(nodes) > MAX_NODES:
-                raise _Damaged(f"more than {MAX_NODES} nodes")
+                raise _DamagedError(f"more than {MAX_NODES} nodes")
     return nodes
 
 
@@ -421,9 +421,11 @@ def read_uff(data: bytes, shown: str) -> Uff:
             # Python's objects are many times larger than the bytes that they are read from.
             structure += len(value) if number == 4 and isinstance(value, memoryview) else 0
             if structure > _MAX_STRUCTURE:
-                raise _Damaged(f"more than {_MAX_STRUCTURE} bytes besides the weights")
+                raise _DamagedError(f"more than {_MAX_STRUCTURE} bytes besides the weights")
             if number == 2 and _int64(value) > _CORE_VERSION:
-                raise _Damaged(f"a core descriptor of version {value}, known is {_CORE_VERSION}")
+                raise _DamagedError(
+                    f"a core descriptor of version {value}, known is {_CORE_VERSION}"
+                )
             if number == 3:
                 descriptors.append(_name(_pair(value).get(1, memoryview(b""))))
                 _bounded(descriptors)
@@ -432,9 +434,11 @@ def read_uff(data: bytes, shown: str) -> Uff:
             elif number == 5:
                 structure += _read_entry(value, referenced)
         if graphs != 1:
-            raise _Damaged(f"{graphs} graphs instead of one")
+            raise _DamagedError(f"{graphs} graphs instead of one")
+        if not nodes:
+            raise _DamagedError("its graph is empty")
         nodes = _sorted(nodes)
-    except _Damaged as error:
+    except _DamagedError as error:
         raise BundleError(f"{shown}: is no UFF file that can be read: {error}") from error
     return Uff(tuple(nodes), referenced, tuple(descriptors))
 
@@ -443,7 +447,7 @@ def _sorted(nodes: list[Node]) -> list[Node]:
     """In an order of computation; without recursion, as files may be deep."""
     by_id = {node.id: node for node in nodes}
     if len(by_id) != len(nodes):
-        raise _Damaged("two nodes of one name")
+        raise _DamagedError("two nodes of one name")
     done: dict[str, bool] = {}  # False: its inputs are being looked at
     order: list[Node] = []
     for first in nodes:
@@ -459,9 +463,9 @@ def _sorted(nodes: list[Node]) -> list[Node]:
             done[node.id] = False
             for name in node.inputs:
                 if name not in by_id:
-                    raise _Damaged(f"{node.id} reads {name}, which there is not")
+                    raise _DamagedError(f"{node.id} reads {name}, which there is not")
                 if done.get(name) is False:
-                    raise _Damaged(f"{node.id} and {name} wait for each other")
+                    raise _DamagedError(f"{node.id} and {name} wait for each other")
                 if name not in done:
                     waiting.append(name)
     return order

@@ -5,8 +5,8 @@ The front of a bundle's graph (uint8 NHWC, cast, transpose, scale and offset per
 off: UFF's input is float32 NCHW, and what the front computed is returned as mean and std. What UFF
 lacks is written with what it has where that is exact: nearest up-sampling is a transposed
 convolution of ones with a group per channel; HardSigmoid, HardSwish, PRelu are minima, maxima and
-products; padding that is neither symmetric nor TensorFlow's "same" is a Pad node. Everything else is
-refused with the operator's name. Feature maps are NCHW ("NC+"), weights HWIO ("+CK", transposed
+products; padding that is neither symmetric nor TensorFlow's "same" is a Pad node. Everything else
+is refused with the operator's name. Feature maps are NCHW ("NC+"), weights HWIO ("+CK", transposed
 "+KC") as NVIDIA's converter writes them; a depthwise convolution's are [h, w, channels, 1].
 """
 

@@ -161,8 +161,10 @@ def _resize(graph: Graph, node: Any) -> None:
     before, after = (graph.shape(node, name) for name in (node.input[0], node.output[0]))
     if values.get("mode", "nearest") != "nearest":
         graph.refuse(node, f"UFF has no resizing; {values['mode']} cannot be written exactly")
-    if len(before) != 4 or before[1] != after[1] or any(
-        b % a for a, b in zip(before[2:], after[2:], strict=True)
+    if (
+        len(before) != 4
+        or before[1] != after[1]
+        or any(b % a for a, b in zip(before[2:], after[2:], strict=True))
     ):
         graph.refuse(node, f"from {before[1:]} to {after[1:]} is not by whole factors")
     where = values.get("coordinate_transformation_mode", "half_pixel")

@@ -330,9 +330,7 @@ def _binary(writer: _Writer, node: Node) -> None:
         else:
             operands.append(writer.plain(name))
     kind = _BINARY[writer.field(node, "func", "")]
-    writer.result(
-        node, writer.operator(kind, operands, writer.own(node, moved=moved)), moved=moved
-    )
+    writer.result(node, writer.operator(kind, operands, writer.own(node, moved=moved)), moved=moved)
 
 
 def _element(writer: _Writer, node: Node) -> None:
