@@ -85,11 +85,15 @@ def annotated_boxes(labels: Labels) -> dict[int, Boxes]:
 
 
 def crop_rectangle(
-    box: Sequence[float] | NDArray[Any], frame: tuple[int, int], manifest: Manifest
+    box: Sequence[float] | NDArray[Any],
+    frame: tuple[int, int],
+    network: tuple[int, int],
+    padding: float,
 ) -> tuple[int, int, int, int] | None:
     """(left, top, width, height) in frame pixels of a box's crop; it may reach out of the frame.
 
-    ``frame`` is (width, height). None for a box that has no area inside the frame.
+    ``frame`` and ``network`` are (width, height), ``padding`` the manifest's crop.padding. None for
+    a box that has no area inside the frame.
     """
     left, top = max(float(box[0]), 0.0), max(float(box[1]), 0.0)
     right = min(float(box[0] + box[2]), float(frame[0]))
@@ -97,9 +101,8 @@ def crop_rectangle(
     # Not "<": a NaN fails this too.
     if not (right - left >= _LEAST_PX and bottom - top >= _LEAST_PX):
         return None
-    padding = manifest.crop.padding if manifest.crop is not None else 1.0
     width, height = (right - left) * padding, (bottom - top) * padding
-    aspect = manifest.input.width / manifest.input.height
+    aspect = network[0] / network[1]
     width, height = max(width, height * aspect), max(height, width / aspect)
     whole = (max(1, round(width)), max(1, round(height)))
     corner = (round((left + right - whole[0]) / 2), round((top + bottom - whole[1]) / 2))
@@ -137,11 +140,15 @@ def run_crops(
     with engine_errors():
         estimator = engine_core().Estimator(str(bundle_dir), requests, threads)
 
+    network = (manifest.input.width, manifest.input.height)
+    padding = manifest.crop.padding if manifest.crop is not None else 1.0
+
     def one(path: Path, found: Boxes) -> Poses:
         picture = engine_core().read_picture(str(path))
         scores, keypoints = [], []
         for box in found.boxes:
-            rectangle = crop_rectangle(box, (picture.shape[1], picture.shape[0]), manifest)
+            frame = (picture.shape[1], picture.shape[0])
+            rectangle = crop_rectangle(box, frame, network, padding)
             if rectangle is None:
                 continue
             score, points = (np.array(part) for part in estimator.estimate(cut(picture, rectangle)))
