@@ -30,6 +30,8 @@ constexpr auto* kOpenVinoInfo = without_openvino;
 constexpr Row kRows[] = {
     {"fake", open_fake, fake_info},
     {"openvino", kOpenOpenVino, kOpenVinoInfo},
+    {"tensorrt", open_tensorrt, tensorrt_info},
+    {"tensorrt_rtx", open_tensorrt_rtx, tensorrt_rtx_info},
 };
 
 std::string known() {
