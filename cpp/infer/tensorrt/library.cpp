@@ -100,10 +100,14 @@ TensorRtLibrary load_tensorrt() {
   // Never closed: CUDA's libraries do not survive it.
   void* const handle = ::dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
-    const char* why = ::dlerror();
+    const char* const text = ::dlerror();
+    std::string why = one_line(text == nullptr ? "" : text);
+    const std::string prefix = std::string(kLibrary) + ": ";
+    if (why.rfind(prefix, 0) == 0) {  // the loader names it first where it is the one missing
+      why.erase(0, prefix.size());
+    }
     throw Error(Code::kUnavailable, kLibrary,
-                std::string("the library of ") + kRuntimeTitle +
-                    " cannot be loaded: " + one_line(why == nullptr ? "" : why));
+                std::string("the library of ") + kRuntimeTitle + " does not load: " + why);
   }
   const auto number = symbol<std::int32_t (*)() noexcept>(handle, "getInferLibVersion")();
   const Version version = version_of(number);
