@@ -19,6 +19,7 @@ function(posewire_fake_tensorrt mode) # further: definitions
   target_compile_definitions(${plugin} PRIVATE POSEWIRE_TENSORRT_LIBRARY="$<TARGET_FILE:${library}>")
   foreach(target ${library} ${plugin})
     target_compile_definitions(${target} PRIVATE ${ARGN})
+    target_compile_options(${target} PRIVATE -O0) # built three times, run for a second
     target_link_libraries(${target} PRIVATE posewire_options posewire_fake_cuda ${CMAKE_DL_LIBS})
   endforeach()
   add_dependencies(${plugin} ${library})
