@@ -75,6 +75,7 @@ def command(
                 "bundle": str(result.path.absolute()),
                 "precision": result.precision,
                 "gate": gate,
+                "pending": result.pending,
                 "cached": result.cached,
                 "fps": {name: round(fps, 1) for name, fps in result.fps.items()},
                 "rejected": result.rejected,
@@ -85,7 +86,9 @@ def command(
         out.note(f"{name}: {fps:.1f} pictures a second, inference alone")
     for name, why in result.rejected.items():
         out.note(f"{name} passed over: {why}")
-    if result.gate is not None:
+    if result.pending is not None:
+        out.note(f"gate pending: {result.pending}; it is judged before a daemon activates it")
+    elif result.gate is not None:
         out.note(
             f"gate ({result.gate.kind}, {result.gate.pictures} pictures): {result.gate.value:.4f}, "
             f"limit {result.gate.limit}"

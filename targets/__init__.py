@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compile step: a portable bundle and a recipe become a compiled bundle for one target.
 
-One compiler file named as its runtime (openvino.py); the other folders are data: recipes,
-toolchains, install and flash kits.
+One compiler file named as its runtime (compiler.py says what it must have); the other folders are
+data: recipes, toolchains, install and flash kits.
 """
 
 from __future__ import annotations

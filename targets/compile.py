@@ -3,7 +3,9 @@
 
 ``--precision auto`` builds every precision that the bundle has an artifact for and this machine
 runs, times them in turns, and takes the fastest that passes the gate. Nothing is replaced unless it
-has passed.
+has passed. Where this machine can build for the target and cannot run the result, the gate is
+`pending`: auto then takes the recipe's first precision that can be built, and compiling the same
+bundle again on a machine that runs it judges what was built.
 """
 
 from __future__ import annotations
@@ -12,26 +14,20 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from importlib import import_module
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from posewire.bundle import check_onnx, read_manifest, verify_bundle, write_bundle
 from posewire.engine_core import core as engine_core
 from posewire.errors import ExitCode
-from posewire.manifest import Artifact, Manifest
+from posewire.manifest import Manifest
 
 from . import cache
+from .compiler import compiler_of
 from .errors import TargetError
 from .gate import Gate, Progress, Verdict
-from .recipe import Recipe, load_recipe
-
-# runtime -> the file of this folder that compiles for it, imported when needed. Each has ARTIFACTS,
-# version(), driver(), device(), missing(precision) and build(...) as openvino.py defines them.
-COMPILERS = {"openvino": "openvino"}
+from .job import Job
+from .recipe import load_recipe
 
 _BENCH_SECONDS = 0.4
 _BENCH_ROUNDS = 3
@@ -44,6 +40,7 @@ class CompiledResult:
     path       the compiled bundle's directory
     precision  what it runs in
     gate       the gate's verdict; None for fp32 where there were no pictures to judge by
+    pending    why the gate could not run here; None where it did
     cached     whether it was there already
     fps        inference alone per precision, pictures per second, where auto had to choose
     rejected   precisions that auto passed over, and why
@@ -53,43 +50,9 @@ class CompiledResult:
     precision: str
     gate: Verdict | None
     cached: bool
+    pending: str | None = None
     fps: dict[str, float] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Everything one compilation depends on."""
-
-    folder: Path
-    manifest: Manifest
-    recipe: Recipe
-    compiler: Any
-    max_batch: int
-    gate: Gate
-    judged_by: str
-    progress: Progress
-
-    def key(self, precision: str) -> str:
-        artifacts = {
-            name: entry.sha256
-            for name, entry in self.manifest.files.items()
-            if any(name in artifact.files for artifact in self.manifest.artifacts)
-        }
-        return cache.key(
-            {
-                "manifest": self.manifest.sha256,
-                "artifacts": artifacts,
-                "runtime": self.recipe.runtime,
-                "version": self.compiler.version(),
-                "driver": self.compiler.driver(),
-                "device": self.compiler.device(),
-                "precision": precision,
-                "max_batch": self.max_batch,
-                "recipe": self.recipe.sha256,
-                "gate": self.judged_by,
-            }
-        )
 
 
 def compile_bundle(
@@ -104,7 +67,7 @@ def compile_bundle(
     use_cache: bool = True,
     progress: Progress | None = None,
 ) -> CompiledResult:
-    """Compiles a portable bundle for a target of this machine.
+    """Compiles a portable bundle for a target.
 
     ``precision`` is one of the recipe's or "auto"; ``labels`` and ``images`` choose the gate (see
     gate.py); ``max_batch`` 0 is the recipe's. The result lies in the cache, and in ``out`` where
@@ -112,7 +75,7 @@ def compile_bundle(
     again. ``progress(phase, done, total)`` is called as work goes on, total 0 where it is unknown.
 
     Raises BundleError, TargetError: NO where the gate says no, UNAVAILABLE where this machine
-    cannot run it, USAGE for unknown names.
+    cannot build it, USAGE for unknown names, CONFIG for a recipe that is wrong.
     """
     say: Progress = progress if progress is not None else lambda phase, done, total: None
     folder = Path(bundle_dir)
@@ -132,11 +95,11 @@ def compile_bundle(
         )
     _refuse_out(out, folder)
     gate = Gate(folder, manifest, recipe, labels=labels, images=images, progress=say)
-    job = _Job(
+    job = Job(
         folder=folder,
         manifest=manifest,
         recipe=recipe,
-        compiler=import_module(f".{COMPILERS[recipe.runtime]}", __package__),
+        compiler=compiler_of(recipe),
         max_batch=max_batch or recipe.max_batch,
         gate=gate,
         judged_by=_judged_by(labels, images, gate),
@@ -148,11 +111,7 @@ def compile_bundle(
     made = read_manifest(result.path)
     raw = {name: value for name, value in made.raw.items() if name != "files"}
     write_bundle(out, raw, {name: result.path / name for name in made.files}, replace=True)
-    return CompiledResult(**{**_fields(result), "path": out})
-
-
-def _fields(result: CompiledResult) -> dict[str, Any]:
-    return {name: getattr(result, name) for name in CompiledResult.__dataclass_fields__}
+    return replace(result, path=out)
 
 
 def _refuse_out(out: Path | None, folder: Path) -> None:
@@ -176,7 +135,7 @@ def _judged_by(labels: Path | None, images: Path | None, gate: Gate) -> str:
     return digest.hexdigest()
 
 
-def _cached_or_made(job: _Job, precision: str, use_cache: bool) -> CompiledResult:
+def _cached_or_made(job: Job, precision: str, use_cache: bool) -> CompiledResult:
     entry = cache.folder() / job.key(precision)
 
     def damaged(why: str) -> None:
@@ -184,15 +143,30 @@ def _cached_or_made(job: _Job, precision: str, use_cache: bool) -> CompiledResul
 
     with cache.locked(entry, lambda: job.progress("waiting for another compiler", 0, 0)):
         found = cache.find(entry, job.manifest.sha256, damaged) if use_cache else None
-        if found is not None and found.target is not None:
-            verdict = Verdict(**asdict(found.gate)) if found.gate is not None else None
-            return CompiledResult(entry, found.target.precision, verdict, cached=True)
+        if found is not None and found.target is not None and not _untimed(job, precision, found):
+            return _taken(job, entry, found.target.precision, found)
         job.progress("check", 0, 0)
         check_onnx(job.manifest, job.folder)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=entry.parent) as work:
             made = _make(job, precision, Path(work))
             _store(made.path, entry, made.gate)
-    return CompiledResult(**{**_fields(made), "path": entry})
+    return replace(made, path=entry, pending=job.cannot_run)
+
+
+def _untimed(job: Job, precision: str, found: Manifest) -> bool:
+    """Whether auto chose blindly what it can choose by the clock now."""
+    pending = found.gate is not None and found.gate.kind == "pending"
+    return precision == "auto" and pending and job.cannot_run is None
+
+
+def _taken(job: Job, entry: Path, precision: str, found: Manifest) -> CompiledResult:
+    """What lies in the cache; judged now if nobody could when it was made."""
+    verdict = Verdict(**asdict(found.gate)) if found.gate is not None else None
+    if verdict is not None and verdict.kind == "pending" and job.cannot_run is None:
+        verdict = job.judge(entry, precision)
+        _store(entry, entry, verdict)
+    pending = job.cannot_run if verdict is not None and verdict.kind == "pending" else None
+    return CompiledResult(entry, precision, verdict, cached=True, pending=pending)
 
 
 def _store(made: Path, entry: Path, verdict: Verdict | None) -> None:
@@ -206,110 +180,54 @@ def _store(made: Path, entry: Path, verdict: Verdict | None) -> None:
     os.chmod(entry, 0o700)
 
 
-def _make(job: _Job, precision: str, work: Path) -> CompiledResult:
-    if precision != "auto":
-        why = _why_not(job, precision)
+def _make(job: Job, precision: str, work: Path) -> CompiledResult:
+    if precision == "auto":
+        return _first(job, work) if job.cannot_run is not None else _fastest(job, work)
+    why = job.why_not(precision)
+    if why is not None:
+        raise why
+    made = job.build(precision, work)
+    return CompiledResult(made, precision, job.judge(made, precision), cached=False)
+
+
+def _first(job: Job, work: Path) -> CompiledResult:
+    """Where nothing can be run, nothing can be timed: the recipe's order decides."""
+    rejected: dict[str, str] = {}
+    for precision in job.recipe.precisions:
+        why = job.why_not(precision)
         if why is not None:
-            raise why
-        made = _build(job, precision, work)
-        return CompiledResult(made, precision, _judge(job, made, precision), cached=False)
-    return _fastest(job, work)
+            rejected[precision] = str(why)
+            continue
+        job.progress(f"auto: {precision} is taken unmeasured: {job.cannot_run}", 0, 0)
+        made = job.build(precision, work)
+        verdict = job.judge(made, precision)
+        return CompiledResult(made, precision, verdict, cached=False, rejected=rejected)
+    raise _none_built(job, rejected)
 
 
-def _why_not(job: _Job, precision: str) -> TargetError | None:
-    """The error that asking for this precision would be; None where it can be built and judged."""
-    wanted = job.compiler.ARTIFACTS[precision]
-    if not any(a.format == "onnx" and a.precision == wanted for a in job.manifest.artifacts):
-        return TargetError(
-            f"{job.folder}: has no {wanted} ONNX artifact, which {precision} is compiled from",
-            ExitCode.BUNDLE,
-        )
-    missing = job.compiler.missing(precision)
-    if missing is not None:
-        return TargetError(f"{precision}: {missing}", ExitCode.UNAVAILABLE)
-    if precision != "fp32" and not job.gate.pictures:
-        return TargetError(
-            f"{job.folder}: holds no selftest pictures, so {precision} cannot be judged; give "
-            "--images, or --labels and --images",
-            ExitCode.USAGE,
-        )
-    return None
+def _none_built(job: Job, rejected: dict[str, str]) -> TargetError:
+    reasons = "; ".join(rejected.values())
+    return TargetError(f"{job.folder}: nothing can be built for {job.recipe.name}: {reasons}")
 
 
-def _artifact(job: _Job, precision: str) -> Artifact:
-    wanted = job.compiler.ARTIFACTS[precision]
-    return next(a for a in job.manifest.artifacts if a.format == "onnx" and a.precision == wanted)
-
-
-def _build(job: _Job, precision: str, work: Path) -> Path:
-    """A compiled bundle without a verdict."""
-    job.progress(f"compile {precision}", 0, 0)
-    artifact = _artifact(job, precision)
-    with _folder(work / f"{precision}-files") as files:
-        built, entry = job.compiler.build(
-            job.folder / artifact.files[0], job.manifest, artifact, precision, files
-        )
-        raw = {name: value for name, value in job.manifest.raw.items() if name != "files"}
-        raw["artifacts"] = [entry]
-        raw["target"] = {
-            "name": job.recipe.name,
-            "runtime": job.recipe.runtime,
-            "runtime_version": job.compiler.version(),
-            "device": job.compiler.device(),
-            "precision": precision,
-            "max_batch": job.max_batch,
-        }
-        raw["gate"] = None
-        raw["derived_from"] = {
-            "name": job.manifest.name,
-            "version": job.manifest.version,
-            "sha256": job.manifest.sha256,
-        }
-        write_bundle(work / precision, raw, built)
-    return work / precision
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _judge(job: _Job, made: Path, precision: str) -> Verdict | None:
-    """Raises TargetError (NO) over the limit."""
-    if not job.gate.pictures:
-        job.progress("no pictures: fp32 is taken without a gate", 0, 0)
-        return None
-    verdict = job.gate.judge(made, precision)
-    if not verdict.passed:
-        what = "AP drops by" if verdict.kind == "ap" else "poses disagree by"
-        raise TargetError(
-            f"{job.folder}: gate: {precision}: {what} {verdict.value:.3f}, the limit is "
-            f"{verdict.limit} ({verdict.pictures} pictures)",
-            ExitCode.NO,
-        )
-    return verdict
-
-
-def _fastest(job: _Job, work: Path) -> CompiledResult:
+def _fastest(job: Job, work: Path) -> CompiledResult:
     """Every precision built, timed in turns, judged from the fastest down."""
     rejected: dict[str, str] = {}
     made: dict[str, Path] = {}
     for precision in job.recipe.precisions:
-        why = _why_not(job, precision)
+        why = job.why_not(precision)
         if why is None:
-            made[precision] = _build(job, precision, work)
+            made[precision] = job.build(precision, work)
         elif precision == "fp32":
             raise why
         else:
             rejected[precision] = str(why)
+    if not made:
+        raise _none_built(job, rejected)
     fps = _timed(job, made) if len(made) > 1 else {}
     for precision in sorted(made, key=lambda p: -fps.get(p, 0.0)):
         try:
-            verdict = _judge(job, made[precision], precision)
+            verdict = job.judge(made[precision], precision)
         except TargetError as error:
             if error.code != ExitCode.NO or precision == "fp32":
                 raise
@@ -318,10 +236,11 @@ def _fastest(job: _Job, work: Path) -> CompiledResult:
         return CompiledResult(
             made[precision], precision, verdict, cached=False, fps=fps, rejected=rejected
         )
-    raise TargetError(f"{job.folder}: no precision passes the gate", ExitCode.NO)
+    reasons = "; ".join(rejected[precision] for precision in made)
+    raise TargetError(f"{job.folder}: no precision passes the gate: {reasons}", ExitCode.NO)
 
 
-def _timed(job: _Job, made: dict[str, Path]) -> dict[str, float]:
+def _timed(job: Job, made: dict[str, Path]) -> dict[str, float]:
     """Inference alone. The precisions take turns, so that a busy moment hits them alike; the best
     window of each counts."""
     best = dict.fromkeys(made, 0.0)

@@ -38,7 +38,8 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What stands in the manifest's ``gate``; passed where value <= limit."""
+    """What stands in the manifest's ``gate``; passed where value <= limit. A pending one has
+    judged nothing, so it has not passed."""
 
     kind: str
     value: float
@@ -47,7 +48,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        return self.value <= self.limit
+        return self.kind != "pending" and self.value <= self.limit
 
 
 def portable_fp32(manifest: Manifest, folder: Path) -> tuple[int, Artifact]:
@@ -189,6 +190,11 @@ class Gate:
     @cached_property
     def _reference(self) -> list[Poses]:
         return reference_poses(self._folder, self._manifest, self._paths, self._progress)
+
+    def pending(self) -> Verdict:
+        """No verdict yet: the limit that will hold, and the pictures that are there for it."""
+        limit = self._recipe.max_disagreement if self._labels is None else self._recipe.max_ap_drop
+        return Verdict("pending", 0.0, limit, len(self._paths))
 
     def judge(self, compiled: Path, precision: str) -> Verdict:
         """Runs the compiled bundle over the gate's pictures. Raises TargetError (NO) where the

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles for OpenVINO on x86 CPUs: ONNX -> OpenVINO IR, which the engine loads and specialises.
+"""Compiles for OpenVINO on CPUs: ONNX -> OpenVINO IR, which the engine loads and specialises.
 
 The IR takes uint8 NHWC [batch, height, width, 3] in the manifest's channel order and gives float32
 outputs under the manifest's names; whatever else an artifact wants (floating-point input, mean and
@@ -9,6 +9,7 @@ engine asks for the precision when it compiles. int8 is the explicit Q/DQ networ
 
 from __future__ import annotations
 
+import platform
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from posewire.errors import ExitCode
 from posewire.manifest import Artifact, Manifest
 
 from .errors import TargetError
+from .recipe import Recipe
 
-# precision -> the portable artifact it is made from
-ARTIFACTS = {"fp32": "fp32", "bf16": "fp32", "int8": "int8-u8"}
+ARTIFACTS = {"fp32": ("onnx", "fp32"), "bf16": ("onnx", "fp32"), "int8": ("onnx", "int8-u8")}
+
+# machines: the processors, as `uname -m` names them, that the target is for; default: any
+OPTIONS = {"machines": list}
 
 _CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
 
@@ -32,7 +36,7 @@ def _openvino() -> Any:
         raise TargetError(f"openvino is not installed: {error}") from error
 
 
-def version() -> str:
+def version(recipe: Recipe) -> str:
     """The runtime's version. Raises TargetError where Python's and the engine's differ."""
     here = str(_openvino().__version__)
     rows = {row["name"]: row for row in engine_core().runtimes()}
@@ -46,28 +50,52 @@ def version() -> str:
     return here
 
 
-def driver() -> str:
+def driver(recipe: Recipe) -> str:
     """A CPU has none."""
     return ""
 
 
-def device() -> str:
+def device(recipe: Recipe) -> str:
     """The CPU's model name."""
+    return _cpu()
+
+
+def _cpu() -> str:
     return str(_openvino().Core().get_property("CPU", "FULL_DEVICE_NAME"))
 
 
-def missing(precision: str) -> str | None:
-    """Why this machine cannot run a precision; None where it can."""
+def missing(precision: str, recipe: Recipe) -> str | None:
+    """The engine specialises the network for the CPU that it runs on, and the gate's verdict holds
+    for that CPU: so it is compiled there and nowhere else."""
+    machines = recipe.options.get("machines", [platform.machine()])
+    assert isinstance(machines, list)
+    if platform.machine() not in machines:
+        return (
+            f"this machine is {platform.machine()}, {recipe.name} is for "
+            f"{', '.join(map(str, machines))}: compile there"
+        )
     capability = _CAPABILITIES[precision]
     if capability in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return None
-    return f"this CPU ({device()}) has no {capability} instructions that OpenVINO uses"
+    return f"this CPU ({_cpu()}) has no {capability} instructions that OpenVINO uses"
+
+
+def runs_here(recipe: Recipe) -> str | None:
+    """What could be built here runs here."""
+    return None
 
 
 def build(
-    source: Path, manifest: Manifest, artifact: Artifact, precision: str, folder: Path
+    source: Path,
+    manifest: Manifest,
+    artifact: Artifact,
+    precision: str,
+    folder: Path,
+    recipe: Recipe,
+    max_batch: int,
 ) -> tuple[dict[str, Path], dict[str, Any]]:
-    """Converts one ONNX file. Returns (files of the new artifact, its manifest entry).
+    """Converts one ONNX file, whose batch stays open. Returns (files of the new artifact, its
+    manifest entry).
 
     Raises TargetError (BUNDLE) where OpenVINO refuses the network.
     """

@@ -82,7 +82,9 @@ class TrainingConfig(_Table):
     keep_checkpoints: Count = 3
     picture_steps: Annotated[int, Field(ge=0)] = 1000  # 0: no pictures
     workers: Count = 1
+    worker_kind: Literal["thread", "process"] = "thread"  # processes keep a GPU busy
     prefetch: Count = 6  # batches kept ready
+    pad_people: Count = 4  # labels are padded to a multiple; each size compiles the step once
 
 
 class AugmentConfig(_Table):

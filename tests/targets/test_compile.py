@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from posewire.targets import TargetError, compile_bundle, gate, openvino
+from posewire.targets import TargetError, compile_bundle, gate, load_recipe, openvino
 from posewire.targets.compile import CompiledResult
 
 from posewire import _core
@@ -50,8 +50,8 @@ def test_fp32_is_compiled_judged_and_found_again(make_bundle: MakeBundle, own_ca
     made = verify_bundle(result.path)
     source = read_manifest(portable)
     assert made.target is not None
-    assert made.target.runtime_version == openvino.version()
-    assert made.target.device == openvino.device()
+    assert made.target.runtime_version == openvino.version(load_recipe("x86-cpu"))
+    assert made.target.device == openvino.device(load_recipe("x86-cpu"))
     assert made.derived_from is not None
     assert made.derived_from.sha256 == source.sha256
     assert made.gate is not None
@@ -67,7 +67,7 @@ def test_fp32_is_compiled_judged_and_found_again(make_bundle: MakeBundle, own_ca
 def test_every_precision_finds_the_people_drawn(make_bundle: MakeBundle) -> None:
     portable = make_bundle()
     for precision in ("fp32", "bf16", "int8"):
-        if openvino.missing(precision) is not None:
+        if openvino.missing(precision, load_recipe("x86-cpu")) is not None:
             with pytest.raises(TargetError) as caught:
                 compile_bundle(portable, precision=precision)
             assert caught.value.code == ExitCode.UNAVAILABLE

@@ -154,6 +154,18 @@ def test_samples_depend_on_seed_and_index_alone(edit: Edit) -> None:
     assert (other.batch(5).images != batches[5].images).any()
 
 
+def test_worker_processes_draw_what_threads_draw(edit: Edit) -> None:
+    path = edit("batch = 2", 'batch = 3\nworkers = 2\nworker_kind = "process"\npad_people = 12')
+    config, skeleton = load_config(path), load_skeleton("coco17")
+    loader = Loader(config, path.parent, skeleton)
+    for step, batch in zip(range(2, 5), loader.batches(2, 5), strict=True):
+        expected = loader.batch(step)
+        np.testing.assert_array_equal(batch.images, expected.images)
+        assert batch.labels["keypoints"].shape[1] == 12
+        for name, values in expected.labels.items():
+            np.testing.assert_array_equal(batch.labels[name], values)
+
+
 def test_data_sets_are_mixed_by_weight(tiny: Path) -> None:
     text = (tiny / "config.toml").read_text(encoding="utf-8")
     entry = text[text.index("[[dataset]]") :]

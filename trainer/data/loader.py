@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches for training: a pure function of (seed, index), prepared ahead by worker threads.
+"""Batches for training: a pure function of (seed, index), prepared ahead by workers.
 
 Sample i of a run is drawn with its own generator seeded by (seed, i), so the order of the workers
-does not matter and a resumed run continues with exactly the samples it would have seen.
+does not matter and a resumed run continues with exactly the samples it would have seen. Threads
+serve a CPU that trains; a GPU takes more than one interpreter can prepare and wants processes.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 import threading
 from collections import deque
-from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,9 +33,9 @@ MASK_STRIDE = 8
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` float32 [B, H, W, 3], RGB 0..255; ``labels`` as algorithm.py describes them."""
+    """``images`` uint8 [B, H, W, 3], RGB; ``labels`` as algorithm.py describes them."""
 
-    images: Floats
+    images: NDArray[np.uint8]
     labels: dict[str, Floats]
 
 
@@ -41,6 +45,7 @@ class Loader:
     def __init__(self, config: Config, folder: Path, skeleton: Skeleton) -> None:
         """Reads all annotations. ``folder`` is the configuration's. Raises TrainError."""
         self.config = config
+        self.folder = folder
         self.skeleton = skeleton
         self.datasets = [load_dataset(entry, folder, skeleton) for entry in config.dataset]
         weights = np.array([entry.weight for entry in config.dataset])
@@ -70,45 +75,78 @@ class Loader:
         size = self.config.training.batch
         samples = [self.sample(step * size + i) for i in range(size)]
         images = np.stack([sample.image for sample in samples])
-        labels = pack(samples, self.config.augment.max_people, self.skeleton.count)
+        most, multiple = self.config.augment.max_people, self.config.training.pad_people
+        labels = pack(samples, most, self.skeleton.count, multiple)
         if self.teacher is not None:
             with self._teacher_lock:
                 labels |= self.teacher(images)
-        return Batch(images.astype(np.float32), labels)
+        return Batch(images, labels)
 
     def batches(self, first: int, last: int) -> Generator[Batch, None, None]:
         """The batches of steps ``first`` to ``last`` - 1, in order, prepared ahead.
 
         An error in a worker is raised here, at its batch. Closing the iterator stops the workers.
         """
-        if self.teacher is not None:
-            self.teacher.open()
-        pool = ThreadPoolExecutor(self.config.training.workers, thread_name_prefix="loader")
+        pool, prepare = self._workers()
         waiting: deque[Future[Batch]] = deque()
         coming = iter(range(first, last))
         try:
             for step in coming:
-                waiting.append(pool.submit(self.batch, step))
+                waiting.append(pool.submit(prepare, step))
                 if len(waiting) >= self.config.training.prefetch:
                     break
             while waiting:
                 batch = waiting.popleft().result()
                 for step in coming:
-                    waiting.append(pool.submit(self.batch, step))
+                    waiting.append(pool.submit(prepare, step))
                     break
                 yield batch
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
+    def _workers(self) -> tuple[Executor, Callable[[int], Batch]]:
+        """The pool, and what it runs for a step."""
+        training = self.config.training
+        if training.worker_kind == "thread":
+            if self.teacher is not None:
+                self.teacher.open()
+            return ThreadPoolExecutor(training.workers, "loader"), self.batch
+        # Spawned, not forked: the parent runs a GPU's threads by now.
+        pool = ProcessPoolExecutor(
+            training.workers,
+            multiprocessing.get_context("spawn"),
+            _open_worker,
+            (self.config, self.folder, self.skeleton),
+        )
+        return pool, _batch_of_worker
 
-def pack(samples: list[Sample], most: int, count: int) -> dict[str, Floats]:
-    """Labels of several samples, people padded to a multiple of 4 (at most ``most``).
+
+class _Worker:
+    """What a worker process keeps between batches: a loader of its own."""
+
+    loader: Loader
+
+
+def _open_worker(config: Config, folder: Path, skeleton: Skeleton) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    cv2.setNumThreads(1)
+    _Worker.loader = Loader(config, folder, skeleton)
+    if _Worker.loader.teacher is not None:
+        _Worker.loader.teacher.open()
+
+
+def _batch_of_worker(step: int) -> Batch:
+    return _Worker.loader.batch(step)
+
+
+def pack(samples: list[Sample], most: int, count: int, multiple: int = 4) -> dict[str, Floats]:
+    """Labels of several samples, people padded to a multiple of ``multiple`` (at most ``most``).
 
     A few sizes rather than the largest one: the targets cost time in proportion, and each size
     compiles the step once.
     """
     largest = max(len(sample.boxes) for sample in samples)
-    people = min(most, max(4, -(-largest // 4) * 4))
+    people = min(most, max(multiple, -(-largest // multiple) * multiple))
     keypoints: NDArray[np.float32] = np.zeros((len(samples), people, count, 3), np.float32)
     boxes: NDArray[np.float32] = np.zeros((len(samples), people, 4), np.float32)
     boxes[..., 2:] = -1.0

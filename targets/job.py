@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One compilation: what it depends on, and its steps (may it be built, build, judge)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from posewire.bundle import write_bundle
+from posewire.errors import ExitCode
+from posewire.manifest import Artifact, Manifest
+
+from . import cache
+from .compiler import Compiler
+from .errors import TargetError
+from .gate import Gate, Progress, Verdict
+from .recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything one compilation depends on."""
+
+    folder: Path
+    manifest: Manifest
+    recipe: Recipe
+    compiler: Compiler
+    max_batch: int
+    gate: Gate
+    judged_by: str
+    progress: Progress
+
+    @cached_property
+    def cannot_run(self) -> str | None:
+        """Why this machine cannot run the result, so that its gate is pending."""
+        return self.compiler.runs_here(self.recipe)
+
+    def key(self, precision: str) -> str:
+        """The name of the result in the cache."""
+        artifacts = {
+            name: entry.sha256
+            for name, entry in self.manifest.files.items()
+            if any(name in artifact.files for artifact in self.manifest.artifacts)
+        }
+        return cache.key(
+            {
+                "manifest": self.manifest.sha256,
+                "artifacts": artifacts,
+                "runtime": self.recipe.runtime,
+                "version": self.compiler.version(self.recipe),
+                "driver": self.compiler.driver(self.recipe),
+                "device": self.compiler.device(self.recipe),
+                "precision": precision,
+                "max_batch": self.max_batch,
+                "recipe": self.recipe.sha256,
+                "gate": self.judged_by,
+            }
+        )
+
+    def source(self, precision: str) -> Artifact | None:
+        """The portable artifact that a precision is compiled from; None where there is none."""
+        wanted = self.compiler.ARTIFACTS[precision]
+        return next((a for a in self.manifest.artifacts if (a.format, a.precision) == wanted), None)
+
+    def why_not(self, precision: str) -> TargetError | None:
+        """The error that asking for this precision would be; None where it can be built, and
+        judged if it runs here."""
+        if self.source(precision) is None:
+            form, kind = self.compiler.ARTIFACTS[precision]
+            return TargetError(
+                f"{self.folder}: has no {kind} {_SHOWN.get(form, form)} artifact, which "
+                f"{precision} is compiled from",
+                ExitCode.BUNDLE,
+            )
+        missing = self.compiler.missing(precision, self.recipe)
+        if missing is not None:
+            return TargetError(f"{precision}: {missing}", ExitCode.UNAVAILABLE)
+        if precision != "fp32" and not self.gate.pictures and self.cannot_run is None:
+            return TargetError(
+                f"{self.folder}: holds no selftest pictures, so {precision} cannot be judged; give "
+                "--images, or --labels and --images",
+                ExitCode.USAGE,
+            )
+        return None
+
+    def build(self, precision: str, work: Path) -> Path:
+        """A compiled bundle without a verdict, in ``work``."""
+        self.progress(f"compile {precision}", 0, 0)
+        artifact = self.source(precision)
+        assert artifact is not None, "why_not() was asked first"
+        with _folder(work / f"{precision}-files") as files:
+            built, entry = self.compiler.build(
+                self.folder / artifact.files[0],
+                self.manifest,
+                artifact,
+                precision,
+                files,
+                self.recipe,
+                self.max_batch,
+            )
+            raw = {name: value for name, value in self.manifest.raw.items() if name != "files"}
+            raw["artifacts"] = [entry]
+            raw["target"] = {
+                "name": self.recipe.name,
+                "runtime": self.recipe.runtime,
+                "runtime_version": self.compiler.version(self.recipe),
+                "device": self.compiler.device(self.recipe),
+                "precision": precision,
+                "max_batch": self.max_batch,
+            }
+            raw["gate"] = None
+            raw["derived_from"] = {
+                "name": self.manifest.name,
+                "version": self.manifest.version,
+                "sha256": self.manifest.sha256,
+            }
+            write_bundle(work / precision, raw, built)
+        return work / precision
+
+    def judge(self, made: Path, precision: str) -> Verdict | None:
+        """The gate's verdict; None for fp32 without pictures. Raises TargetError (NO) over the
+        limit."""
+        if self.cannot_run is not None:
+            return self.gate.pending()
+        if not self.gate.pictures:
+            self.progress("no pictures: fp32 is taken without a gate", 0, 0)
+            return None
+        verdict = self.gate.judge(made, precision)
+        if not verdict.passed:
+            what = "AP drops by" if verdict.kind == "ap" else "poses disagree by"
+            raise TargetError(
+                f"{self.folder}: gate: {precision}: {what} {verdict.value:.3f}, the limit is "
+                f"{verdict.limit} ({verdict.pictures} pictures)",
+                ExitCode.NO,
+            )
+        return verdict
+
+
+_SHOWN = {"onnx": "ONNX", "tflite": "TFLite", "uff": "UFF"}
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[Path]:
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
