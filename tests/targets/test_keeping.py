@@ -53,6 +53,33 @@ def test_keeping_takes_the_pairs_away_and_brings_the_weights_back(make_bundle: M
     assert sensitivity.errors(qdq.Network(everything), plain, [], lambda *_: None) == {}
 
 
+@pytest.mark.parametrize("precision", ["int8", "int8-u8"])
+def test_a_real_network_of_which_everything_is_kept_is_the_fp32_one(precision: str) -> None:
+    """The quantiser left out the Clips whose range the type enforces; they come back."""
+    bundle = Path(__file__).parents[2] / "models" / "coco17-paf-mobilenetv2"
+    manifest = read_manifest(bundle)
+    quantised = qdq.Network.read(bundle / f"model.{precision}.onnx")
+    plain = qdq.Network.read(bundle / "model.onnx")
+    feeds = sensitivity.drawn(manifest, manifest.artifacts[0])[:1]
+    everything = qdq.keep(quantised.model, plain, quantised.layers())
+    reference = sensitivity.outputs_of(plain.model, feeds)
+    assert sensitivity.error_of(reference, sensitivity.outputs_of(everything, feeds)) < 1e-5
+    half = qdq.keep(quantised.model, plain, quantised.layers()[::2])
+    whole = sensitivity.error_of(reference, sensitivity.outputs_of(quantised.model, feeds))
+    assert 0 < sensitivity.error_of(reference, sensitivity.outputs_of(half, feeds)) < 1.2 * whole
+
+
+def test_where_the_fp32_network_does_not_fit_the_range_is_kept(make_bundle: MakeBundle) -> None:
+    quantised, plain = networks(make_bundle(ruined={}))
+    plain.producers.clear()
+    changed = qdq.Network(qdq.keep(quantised.model, plain, ["mix2"]))
+    onnx.checker.check_model(changed.model)
+    (clip,) = (node for node in changed.model.graph.node if node.name.startswith("mix2_q"))
+    assert clip.op_type == "Clip"
+    high = numpy_helper.to_array(changed.constants[clip.input[2]])
+    np.testing.assert_allclose(high, 1.0, atol=1e-6)
+
+
 def test_without_a_twin_the_weights_are_dequantised(make_bundle: MakeBundle) -> None:
     quantised, plain = networks(make_bundle(ruined={}))
     plain.nodes.clear()
