@@ -27,7 +27,7 @@ from .qdq import Network, keep
 
 PICTURES = 2
 _SEED = 20261  # of the drawn pictures
-_OUTLIER = 4.0  # times the lower quartile of the errors: kept at the first try
+_OUTLIER = 4.0  # times the median error: kept at the first try
 
 Feed = dict[str, NDArray[Any]]
 
@@ -85,7 +85,7 @@ def choose(ranked: dict[str, float], attempt: int) -> list[str]:
     """The layers to keep at the first (0) or second (1) try, worst first; never more than half, or
     the network would be quantised in name only. Empty where that leaves none."""
     half = len(ranked) // 2
-    usual = sorted(ranked.values())[len(ranked) // 4] if ranked else 0.0
+    usual = sorted(ranked.values())[(len(ranked) - 1) // 2] if ranked else 0.0
     outliers = sum(error > _OUTLIER * usual for error in ranked.values())
     first = min(max(1, outliers), half)
     count = first if attempt == 0 else min(max(2 * first, math.ceil(len(ranked) / 4)), half)
