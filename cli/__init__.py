@@ -61,9 +61,11 @@ VERBS: dict[str, Verb] = {
     "run": Verb("run", "Poses from a source to files, without a broker.", _DEVICE),
     "serve": Verb("serve", "The daemon: cameras in, poses out over MQTT.", _DEVICE),
     "update": Verb("update", "Give a running node another bundle, or the old one back.", _DEVICE),
+    "first-boot": Verb("first_boot", "Make a flashed device a node, once.", _DEVICE),
     "listen": Verb("listen", "Print the poses that a broker carries, a line a frame.", _DEVICE),
     "bench": Verb("bench", "Frames per second against the ceiling of inference alone.", _DEVICE),
     "bench decode": Verb("bench_decode", "Microseconds a frame of one decoder.", _DEVICE),
+    "doctor": Verb("doctor", "What this machine can compile and run, what is missing.", _DEVICE),
 }
 
 

@@ -22,7 +22,7 @@ def command(
         str | None, typer.Option(help="What to compile for; default: this machine's.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16, int8, or auto: the fastest that passes the gate.")
+        str, typer.Option(help="fp32, fp16, bf16, int8, or auto: the fastest that passes the gate.")
     ] = "auto",
     labels: Annotated[
         Path | None,
@@ -45,6 +45,19 @@ def command(
             "or auto: the heads, and after a refusal by the gate those that spoil the most."
         ),
     ] = "auto",
+    int8: Annotated[
+        str | None,
+        typer.Option(
+            help="TensorRT before 11: calibrate makes int8 on the device from the fp32 network, "
+            "qdq (the default) takes the bundle's int8 one."
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="A folder of 32 pictures or more, for --int8 calibrate.")
+    ] = None,
+    dla_core: Annotated[
+        int | None, typer.Option(min=0, help="A Jetson's DLA core to compile for.")
+    ] = None,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Take what was compiled before.")
     ] = True,
@@ -58,10 +71,18 @@ def command(
     \b
     posewire compile models/coco17 --precision auto
     posewire compile models/coco17 --precision int8 --labels val.json --images val/ -o coco17-int8
+    posewire compile models/coco17 --target jetson-orin --precision fp16
     """
     from posewire.edge.prepare import default_target
     from posewire.targets import compile_bundle
 
+    options: dict[str, object] = {}
+    if int8 is not None:
+        options["int8"] = int8
+    if calibration is not None:
+        options["calibration"] = str(calibration.absolute())
+    if dla_core is not None:
+        options["dla_core"] = dla_core
     with phases() as progress:
         result = compile_bundle(
             bundle,
@@ -72,6 +93,7 @@ def command(
             images=images,
             max_batch=max_batch,
             keep_layers=keep_layers,
+            options=options,
             use_cache=cache,
             progress=progress,
         )

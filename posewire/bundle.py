@@ -22,7 +22,7 @@ manifest.json is UTF-8 JSON of at most 4 MiB, no key twice, no NaN. Every key be
     artifacts     [{files: [name], format, precision,
                     input: {layout, dtype, mean?, std?, scale?, zero_point?},
                     outputs: [{name, layout, dtype, scale?, zero_point?}]}], one or more
-                  format     onnx | openvino | tensorrt | tflite | uff | fake
+                  format     onnx | openvino | tensorrt | tensorrt_rtx | tflite | uff | fake
                   precision  fp32 | fp16 | bf16 | int8 | int8-u8
                   layout     NHWC | NCHW, of a sequence NWC | NCW
                   dtype      uint8 | int8 | float16 | float32

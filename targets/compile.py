@@ -15,6 +15,7 @@ import itertools
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -24,12 +25,12 @@ from posewire.errors import ExitCode
 from posewire.manifest import Manifest
 
 from . import cache
-from .compiler import compiler_of
+from .compiler import compiler_of, with_options
 from .errors import RefusedError, TargetError
 from .gate import Gate, Progress, Verdict
 from .job import Job
 from .keeping import Keeping
-from .recipe import load_recipe
+from .recipe import Recipe, load_recipe
 
 _BENCH_SECONDS = 0.4
 _BENCH_ROUNDS = 3
@@ -69,6 +70,7 @@ def compile_bundle(
     images: Path | None = None,
     max_batch: int = 0,
     keep_layers: str = "auto",
+    options: Mapping[str, object] | None = None,
     use_cache: bool = True,
     progress: Progress | None = None,
 ) -> CompiledResult:
@@ -76,16 +78,17 @@ def compile_bundle(
 
     ``precision`` is one of the recipe's or "auto"; ``labels`` and ``images`` choose the gate (see
     gate.py); ``max_batch`` 0 is the recipe's; ``keep_layers`` says which layers of a Q/DQ network
-    stay in floating point (see keeping.py). The result lies in the cache, and in ``out`` where
-    that is given (a compiled bundle there is replaced in one step). ``use_cache`` False compiles
-    again. ``progress(phase, done, total)`` is called as work goes on, total 0 where it is unknown.
+    stay in floating point (see keeping.py); ``options`` add to the runtime's options. The result
+    lies in the cache, and in ``out`` where that is given (a compiled bundle there is replaced in
+    one step). ``use_cache`` False compiles again. ``progress(phase, done, total)`` is called as
+    work goes on, total 0 where it is unknown.
 
     Raises BundleError, TargetError: NO where the gate says no, UNAVAILABLE where this machine
     cannot build it, USAGE for unknown names, CONFIG for a recipe that is wrong.
     """
     say: Progress = progress if progress is not None else lambda phase, done, total: None
     folder = Path(bundle_dir)
-    recipe = load_recipe(target)
+    recipe = with_options(load_recipe(target), options or {})
     if precision != "auto" and precision not in recipe.precisions:
         raise TargetError(
             f"{target} has no precision {precision!r}; known are auto, "
@@ -101,6 +104,7 @@ def compile_bundle(
         )
     _refuse_out(out, folder)
     gate = Gate(folder, manifest, recipe, labels=labels, images=images, progress=say)
+    _refuse_calibration(gate, recipe)
     job = Job(
         folder=folder,
         manifest=manifest,
@@ -129,6 +133,18 @@ def _refuse_out(out: Path | None, folder: Path) -> None:
         raise TargetError(f"{out}: is the portable bundle itself", ExitCode.CANNOT_WRITE)
     if not (out / "manifest.json").is_file() or read_manifest(out).target is None:
         raise TargetError(f"{out}: is in the way and no compiled bundle", ExitCode.CANNOT_WRITE)
+
+
+def _refuse_calibration(gate: Gate, recipe: Recipe) -> None:
+    """What calibrates must not judge."""
+    folder = recipe.options.get("calibration")
+    if folder is None:
+        return
+    for path in gate.pictures:
+        if path.resolve().parent == Path(str(folder)).resolve():
+            raise TargetError(
+                f"{path}: is a calibration picture and cannot be the gate's, too", ExitCode.USAGE
+            )
 
 
 def _judged_by(labels: Path | None, images: Path | None, gate: Gate) -> str:

@@ -13,7 +13,7 @@ from posewire.errors import ExitCode
 from posewire.manifest import Artifact, Manifest
 
 from . import cache
-from .compiler import Compiler
+from .compiler import Compiler, source_of
 from .errors import RefusedError, TargetError
 from .gate import Gate, Progress, Verdict
 from .keeping import Keeping
@@ -64,19 +64,19 @@ class Job:
 
     def has_source(self, precision: str) -> bool:
         """Whether the bundle has the artifact that a precision is compiled from."""
-        wanted = self.compiler.ARTIFACTS[precision]
+        wanted = source_of(self.compiler, precision, self.recipe)
         return any((a.format, a.precision) == wanted for a in self.manifest.artifacts)
 
     def source(self, precision: str) -> Artifact:
         """That artifact; has_source() was asked before."""
-        wanted = self.compiler.ARTIFACTS[precision]
+        wanted = source_of(self.compiler, precision, self.recipe)
         return next(a for a in self.manifest.artifacts if (a.format, a.precision) == wanted)
 
     def why_not(self, precision: str) -> TargetError | None:
         """The error that asking for this precision would be; None where it can be built, and
         judged if it runs here."""
         if not self.has_source(precision):
-            form, kind = self.compiler.ARTIFACTS[precision]
+            form, kind = source_of(self.compiler, precision, self.recipe)
             return TargetError(
                 f"{self.folder}: has no {kind} {_SHOWN.get(form, form)} artifact, which "
                 f"{precision} is compiled from",
