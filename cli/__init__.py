@@ -60,6 +60,7 @@ VERBS: dict[str, Verb] = {
     "verify": Verb("verify", "Check a bundle: schema, sizes, checksums.", _MODEL),
     "run": Verb("run", "Poses from a source to files, without a broker.", _DEVICE),
     "serve": Verb("serve", "The daemon: cameras in, poses out over MQTT.", _DEVICE),
+    "update": Verb("update", "Give a running node another bundle, or the old one back.", _DEVICE),
     "listen": Verb("listen", "Print the poses that a broker carries, a line a frame.", _DEVICE),
     "bench": Verb("bench", "Frames per second against the ceiling of inference alone.", _DEVICE),
     "bench decode": Verb("bench_decode", "Microseconds a frame of one decoder.", _DEVICE),

@@ -6,7 +6,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +51,13 @@ def command(
     dla_core: Annotated[
         int | None, typer.Option(min=0, help="A Jetson's DLA core to compile for.")
     ] = None,
+    keep_layers: Annotated[
+        str,
+        typer.Option(
+            help="Layers of an INT8 network that stay in floating point: names with commas, none, "
+            "or auto: the heads, and after a refusal by the gate those that spoil the most."
+        ),
+    ] = "auto",
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Take what was compiled before.")
     ] = True,
@@ -87,17 +93,19 @@ def command(
             images=images,
             max_batch=max_batch,
             options=options,
+            keep_layers=keep_layers,
             use_cache=cache,
             progress=progress,
         )
     if json:
-        gate = None if result.gate is None else asdict(result.gate)
+        gate = None if result.gate is None else result.gate.as_json()
         out.figures(
             {
                 "bundle": str(result.path.absolute()),
                 "precision": result.precision,
                 "gate": gate,
                 "pending": result.pending,
+                "kept_layers": list(result.kept),
                 "cached": result.cached,
                 "fps": {name: round(fps, 1) for name, fps in result.fps.items()},
                 "rejected": result.rejected,
@@ -115,6 +123,12 @@ def command(
             f"gate ({result.gate.kind}, {result.gate.pictures} pictures): {result.gate.value:.4f}, "
             f"limit {result.gate.limit}"
         )
+        lost = sorted(result.gate.keypoints.items(), key=lambda item: -item[1])[:3]
+        if lost and lost[0][1] > 0.0005:
+            worst = ", ".join(f"{name} {drop:.3f}" for name, drop in lost)
+            out.note(f"keypoints that lose most: {worst}")
+    if result.kept:
+        out.note(f"kept in floating point: {', '.join(result.kept)}")
     print(f"{result.path} ({result.precision}{', cached' if result.cached else ''})")
 
 
