@@ -38,6 +38,13 @@ def command(
     max_batch: Annotated[
         int, typer.Option(min=0, help="Pictures per inference; 0: the target's own.")
     ] = 0,
+    keep_layers: Annotated[
+        str,
+        typer.Option(
+            help="Layers of an INT8 network that stay in floating point: names with commas, none, "
+            "or auto: the heads, and after a refusal by the gate those that spoil the most."
+        ),
+    ] = "auto",
     int8: Annotated[
         str | None,
         typer.Option(
@@ -51,13 +58,6 @@ def command(
     dla_core: Annotated[
         int | None, typer.Option(min=0, help="A Jetson's DLA core to compile for.")
     ] = None,
-    keep_layers: Annotated[
-        str,
-        typer.Option(
-            help="Layers of an INT8 network that stay in floating point: names with commas, none, "
-            "or auto: the heads, and after a refusal by the gate those that spoil the most."
-        ),
-    ] = "auto",
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Take what was compiled before.")
     ] = True,
@@ -92,8 +92,8 @@ def command(
             labels=labels,
             images=images,
             max_batch=max_batch,
-            options=options,
             keep_layers=keep_layers,
+            options=options,
             use_cache=cache,
             progress=progress,
         )

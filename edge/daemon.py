@@ -30,7 +30,7 @@ from .errors import EdgeError
 from .events import Event
 from .link import Broker
 from .machine import memory_mb, temperature_c
-from .mqtt import Publisher
+from .mqtt import Publisher, broker_of
 from .notify import Notifier
 from .prepare import compiled_bundle
 from .slots import Outcome, Store, state_folder
@@ -349,18 +349,7 @@ class Daemon:
         return messages.info(self._config.node, posewire.__version__, model, cameras, tls, update)
 
     def _broker(self) -> Broker:
-        keys = self._config.mqtt
-        return Broker(
-            host=keys.host,
-            port=keys.port,
-            tls=keys.tls,
-            insecure=keys.insecure,
-            ca_file=keys.ca_file,
-            cert_file=keys.cert_file,
-            key_file=keys.key_file,
-            username=keys.username,
-            password=keys.password(),
-        )
+        return broker_of(self._config.mqtt)
 
     def _stopping(self) -> bool:
         return self._stopping_s is not None

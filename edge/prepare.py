@@ -63,7 +63,7 @@ def compiled_bundle(
                 "portable bundle, it is compiled and judged here",
                 ExitCode.BUNDLE,
             )
-        if manifest.target.runtime.startswith("tensorrt"):
+        if manifest.target.runtime in ("tensorrt", "tensorrt_rtx"):
             raise EdgeError(
                 f"{path}: a compiled TensorRT bundle is code and is not run from elsewhere; "
                 "name the portable bundle, it is compiled here",

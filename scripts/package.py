@@ -3,28 +3,28 @@
 
 The package holds a virtual environment that needs no making at the device, ``/usr/lib/posewire``::
 
-    pyvenv.cfg                    "home = /usr/bin": the distribution's Python, exactly one minor version
-    bin/python3                   link to /usr/bin/python3.X; what `posewire compile` children run with
-    lib/python3.X/site-packages/  posewire (with _core and bin/posewire-engine) and what it depends on
+    pyvenv.cfg                    "home = /usr/bin": the distribution's Python, one minor version
+    bin/python3                   link to /usr/bin/python3.X, which runs `posewire compile` too
+    lib/python3.X/site-packages/  posewire (with _core and bin/posewire-engine), its dependencies
 
-The distribution's own packages stay visible behind it, so that NVIDIA's TensorRT module is found on a
-Jetson. Dependencies come from PyPI as wheels while the package is made, never when it is installed.
-The libraries of the distribution that engine and module link become ``Depends``, read from the
-``.shlibs`` files of the root file system that they were linked against.
+The distribution's own packages stay visible behind it, so that NVIDIA's TensorRT module is found
+on a Jetson. Dependencies come from PyPI as wheels while the package is made, never when it is
+installed. The libraries of the distribution that engine and module link become ``Depends``, read
+from the ``.shlibs`` files of the root file system that they were linked against.
 """
 
 from __future__ import annotations
 
 import argparse
-import compileall
 import os
 import re
 import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Dict, Iterable, List, NoReturn, Optional, Set, Tuple
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 DEB = ROOT / "scripts" / "deb"
@@ -44,7 +44,7 @@ def say(text: str) -> None:
     print(f"package: {text}", file=sys.stderr, flush=True)
 
 
-def run(*command: object, env: Optional[Dict[str, str]] = None) -> None:
+def run(*command: object, env: dict[str, str] | None = None) -> None:
     result = subprocess.run([str(word) for word in command], env=env, check=False)
     if result.returncode != 0:
         fail(f"failed ({result.returncode}): {' '.join(map(str, command))[:300]}", 70)
@@ -52,7 +52,7 @@ def run(*command: object, env: Optional[Dict[str, str]] = None) -> None:
 
 def output(*command: object) -> str:
     return subprocess.run(
-        [str(word) for word in command], check=True, stdout=subprocess.PIPE, universal_newlines=True
+        [str(word) for word in command], check=True, stdout=subprocess.PIPE, text=True
     ).stdout.strip()
 
 
@@ -78,10 +78,10 @@ class Target:
             found = re.findall(rb"GNU C Library [^\n]*version 2\.(\d+)", path.read_bytes())
             if found:
                 return int(found[0])
-        fail(f"{self.root}: no C library for {self.arch} in it; is it a root file system for {self.arch}?")
+        fail(f"{self.root}: no C library for {self.arch}: no root file system for {self.arch}")
 
     def python(self) -> str:
-        """"python3.11": what /usr/bin/python3 is there."""
+        """ "python3.11": what /usr/bin/python3 is there."""
         try:
             name = os.readlink(self.root / "usr/bin/python3")
         except OSError:
@@ -89,12 +89,12 @@ class Target:
         if not re.fullmatch(r"python3\.\d+", name):
             fail(f"{self.root}/usr/bin/python3 leads to {name}, not to python3.X")
         if int(name.split(".")[1]) < 10:
-            fail(f"{self.root} has {name}; posewire needs 3.10: make the engine alone (--engine-only)")
+            fail(f"{self.root} has {name} and posewire needs 3.10: --engine-only makes the engine")
         return name
 
 
-def project() -> Tuple[str, List[str]]:
-    """Version and build requirements, from pyproject.toml (read by hand: tomllib is newer than 3.10)."""
+def project() -> tuple[str, list[str]]:
+    """Version and build requirements, from pyproject.toml (by hand: 3.10 has no tomllib)."""
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     version = re.search(r'^version = "([^"]+)"', text, re.MULTILINE)
     requires = re.search(r"^requires = \[(.*?)\]", text, re.MULTILINE)
@@ -103,7 +103,7 @@ def project() -> Tuple[str, List[str]]:
     return version[1], re.findall(r'"([^"]+)"', requires[1])
 
 
-def dependencies() -> List[str]:
+def dependencies() -> list[str]:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     block = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
     if block is None:
@@ -111,7 +111,7 @@ def dependencies() -> List[str]:
     return [match[1] for match in re.finditer(r'^\s*"((?:[^"\\]|\\.)+)"', block[1], re.MULTILINE)]
 
 
-def packages() -> Dict[str, str]:
+def packages() -> dict[str, str]:
     """Installed folder -> folder of the repository, as wheel.packages maps them."""
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     block = text.split("[tool.scikit-build.wheel.packages]\n", 1)[1].split("\n\n", 1)[0]
@@ -119,9 +119,14 @@ def packages() -> Dict[str, str]:
 
 
 def builder_python(name: str) -> str:
-    """A Python of the device's minor version on this machine: wheels and byte code are made for it."""
+    """A Python here of the device's minor version: wheels and byte code are made for it."""
     wanted = name.replace("python", "")
-    for candidate in (sys.executable, f"/usr/bin/{name}", shutil.which(name), shutil.which("python3")):
+    for candidate in (
+        sys.executable,
+        f"/usr/bin/{name}",
+        shutil.which(name),
+        shutil.which("python3"),
+    ):
         if not candidate or not os.access(candidate, os.X_OK):
             continue
         asked = subprocess.run(
@@ -133,13 +138,13 @@ def builder_python(name: str) -> str:
         if asked.stdout.decode().strip() == wanted:
             return candidate
     fail(
-        f"the device has {name} and this machine has none with pip: wheels are chosen by the Python "
-        "that runs pip. Install it, or make the package on the device itself"
+        f"the device has {name} and this machine has none with pip: wheels are chosen by the "
+        "Python that runs pip. Install it, or make the package on the device itself"
     )
 
 
-def tools(work: Path, python: str, requires: List[str]) -> Path:
-    """A small environment with the build requirements; OpenVINO comes with the device's own wheels."""
+def tools(work: Path, python: str, requires: list[str]) -> Path:
+    """A small environment with the build requirements; OpenVINO comes with the device's wheels."""
     wanted = "\n".join(line for line in requires if not line.startswith("openvino"))
     stamp = work / "tools" / "posewire-requirements"
     if not stamp.exists() or stamp.read_text() != wanted:
@@ -151,14 +156,19 @@ def tools(work: Path, python: str, requires: List[str]) -> Path:
     return work / "tools" / "bin" / "python"
 
 
-def install_wheels(target: Target, python: Path, version: str, site: Path, wanted: List[str]) -> None:
+def install_wheels(
+    target: Target, python: Path, version: str, site: Path, wanted: list[str]
+) -> None:
     """Every dependency as a wheel for the device into ``site``; kept while the list is the same."""
     stamp = site.parent / "wheels.txt"
     if stamp.exists() and stamp.read_text() == "\n".join(wanted):
         return
     shutil.rmtree(site, ignore_errors=True)
     say(f"{len(wanted)} dependencies and theirs, as wheels for {target.arch}")
-    machine, command = MACHINES[target.arch], [python, "-m", "pip", "install", "-q", "--target", site]
+    machine, command = (
+        MACHINES[target.arch],
+        [python, "-m", "pip", "install", "-q", "--target", site],
+    )
     command += ["--only-binary", ":all:", "--no-compile"]
     if not target.native:
         # Each tag apart: with an old one alone pip silently takes ancient releases.
@@ -172,10 +182,12 @@ def install_wheels(target: Target, python: Path, version: str, site: Path, wante
     stamp.write_text("\n".join(wanted))
 
 
-def build(target: Target, work: Path, options: argparse.Namespace, python: Optional[Path], site: Path) -> Path:
+def build(
+    target: Target, work: Path, options: argparse.Namespace, python: Path | None, site: Path
+) -> Path:
     """Engine and module, installed into a folder laid out like the Python package. Returns it."""
     tree, made = work / "cmake", work / "made"
-    command: List[object] = ["cmake", "-S", ROOT, "-B", tree, "-G", "Ninja"]
+    command: list[object] = ["cmake", "-S", ROOT, "-B", tree, "-G", "Ninja"]
     command += ["-DCMAKE_BUILD_TYPE=Release", "-DPOSEWIRE_TESTS=OFF"]
     command += ["-DOpenCVModules_highgui_LIBRARY="]  # a service opens no window
     openvino = site / "openvino" / "cmake"
@@ -185,7 +197,9 @@ def build(target: Target, work: Path, options: argparse.Namespace, python: Optio
     if not target.native:
         command.append(f"-DCMAKE_TOOLCHAIN_FILE={ROOT}/targets/jetson/aarch64.cmake")
         command.append(f"-DPOSEWIRE_SYSROOT={target.root}")
-        command.append("-DCMAKE_FIND_ROOT_PATH_MODE_PACKAGE=BOTH")  # nanobind and OpenVINO lie outside
+        command.append(
+            "-DCMAKE_FIND_ROOT_PATH_MODE_PACKAGE=BOTH"
+        )  # nanobind and OpenVINO lie outside
     if shutil.which("ccache"):
         command.append("-DCMAKE_CXX_COMPILER_LAUNCHER=ccache")
     command.append(f"-DPOSEWIRE_PYTHON={'OFF' if options.engine_only else 'ON'}")
@@ -241,7 +255,7 @@ def lay_out_python(target: Target, tree: Path, site: Path, made: Path, python: s
     program = tree / "usr/bin/posewire"
     program.parent.mkdir(parents=True)
     program.write_text(
-        "#!/bin/sh\n# -I: neither the working directory nor PYTHONPATH can put another posewire first.\n"
+        "#!/bin/sh\n# -I: no working directory and no PYTHONPATH puts another posewire first.\n"
         'exec /usr/lib/posewire/bin/python3 -I -m posewire.cli "$@"\n'
     )
     program.chmod(0o755)
@@ -272,17 +286,17 @@ def elf_files(tree: Path) -> Iterable[Path]:
                     yield path
 
 
-def needed(path: Path) -> Set[str]:
+def needed(path: Path) -> set[str]:
     return set(re.findall(r"NEEDED\s+(\S+)", output("objdump", "-p", path)))
 
 
-def library_packages(target: Target, made: Path, site: Path) -> List[str]:
+def library_packages(target: Target, made: Path, site: Path) -> list[str]:
     """``Depends`` for what engine and module link from the distribution."""
     own = {path.name for path in site.rglob("*.so*")} | {path.name for path in made.rglob("*.so*")}
-    wanted: Set[str] = set()
+    wanted: set[str] = set()
     for path in elf_files(made):
         wanted |= needed(path)
-    known: Dict[str, str] = {}
+    known: dict[str, str] = {}
     for path in sorted((target.root / "var/lib/dpkg/info").glob("*.shlibs")):
         if f":{target.arch}." not in path.name and not target.native:
             continue
@@ -302,12 +316,14 @@ def library_packages(target: Target, made: Path, site: Path) -> List[str]:
 
 
 def _shlibs_key(soname: str) -> str:
-    """"libx.so.5" -> "libx 5"; "libx-5.so" -> "libx 5" (deb-shlibs(5))."""
+    """ "libx.so.5" -> "libx 5"; "libx-5.so" -> "libx 5" (deb-shlibs(5))."""
     found = re.fullmatch(r"(.+?)\.so\.(.+)", soname) or re.fullmatch(r"(.+)-(.+)\.so", soname)
     return f"{found[1]} {found[2]}" if found else soname
 
 
-def write_control(target: Target, tree: Path, options: argparse.Namespace, depends: List[str]) -> str:
+def write_control(
+    target: Target, tree: Path, options: argparse.Namespace, depends: list[str]
+) -> str:
     """DEBIAN/*; returns the package's file name."""
     name = "posewire-engine" if options.engine_only else "posewire"
     version = f"{project()[0]}+{target.distribution}"
@@ -317,8 +333,11 @@ def write_control(target: Target, tree: Path, options: argparse.Namespace, depen
         line = "human poses over MQTT: cameras in, JSON out"
         python = target.python()
         after = f"python3.{int(python.split('.')[1])}"
-        depends = [after, "systemd | systemd-standalone-sysusers | systemd-sysusers",
-                   "systemd | systemd-standalone-tmpfiles | systemd-tmpfiles", *depends]  # fmt: skip
+        depends = [
+            after,
+            *(f"systemd | systemd-standalone-{name}" for name in ("sysusers", "tmpfiles")),
+            *depends,
+        ]
     control = tree / "DEBIAN"
     control.mkdir()
     kib = sum(path.lstat().st_size for path in tree.rglob("*")) // 1024
@@ -347,15 +366,21 @@ def set_modes(tree: Path) -> None:
         path.chmod(0o755 if runs else 0o644)
 
 
-def read_options(arguments: List[str]) -> argparse.Namespace:
+def read_options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="package.sh", description="Makes posewire's .deb.")
     native = output("dpkg", "--print-architecture")
     parser.add_argument("--arch", choices=sorted(TRIPLETS), default=native)
     parser.add_argument("--root", type=Path, help="root file system that it is for (default: /)")
-    parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder of the result (dist)")
-    parser.add_argument("--without-openvino", action="store_true", help="leave out OpenVINO (Jetson)")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "dist", help="folder of the result (dist)"
+    )
+    parser.add_argument(
+        "--without-openvino", action="store_true", help="leave out OpenVINO (Jetson)"
+    )
     parser.add_argument("--engine-only", action="store_true", help="no Python (JetPack 5)")
-    parser.add_argument("--no-models", dest="models", action="store_false", help="no shipped network")
+    parser.add_argument(
+        "--no-models", dest="models", action="store_false", help="no shipped network"
+    )
     parser.add_argument("--compression", type=int, default=6, help="of xz, 0 to 9 (6)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(arguments)
@@ -373,7 +398,7 @@ def main() -> int:
     work = ROOT / "build" / "package" / f"{target.distribution}-{target.arch}-{flavour}"
     work.mkdir(parents=True, exist_ok=True)
     tree, site = work / "tree", work / "site"
-    python: Optional[Path] = None
+    python: Path | None = None
     if not options.engine_only:
         name = target.python()
         builder = builder_python(name)
@@ -397,7 +422,9 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     aside = options.out / f".{file_name}.partial"
     say("packing")
-    run("dpkg-deb", "--root-owner-group", f"-z{options.compression}", "-Zxz", "--build", tree, aside)
+    run(
+        "dpkg-deb", "--root-owner-group", f"-z{options.compression}", "-Zxz", "--build", tree, aside
+    )
     os.replace(aside, options.out / file_name)
     size = (options.out / file_name).stat().st_size
     print(f"{options.out / file_name} ({size / 1e6:.0f} MB)")

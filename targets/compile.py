@@ -69,19 +69,19 @@ def compile_bundle(
     labels: Path | None = None,
     images: Path | None = None,
     max_batch: int = 0,
-    options: Mapping[str, object] | None = None,
     keep_layers: str = "auto",
+    options: Mapping[str, object] | None = None,
     use_cache: bool = True,
     progress: Progress | None = None,
 ) -> CompiledResult:
     """Compiles a portable bundle for a target.
 
     ``precision`` is one of the recipe's or "auto"; ``labels`` and ``images`` choose the gate (see
-    gate.py); ``max_batch`` 0 is the recipe's; ``options`` add to its runtime's options;
-    ``keep_layers`` says which layers of a Q/DQ network stay in floating point (see keeping.py). The
-    result lies in the cache, and in ``out`` where that is given (a compiled bundle there is
-    replaced in one step). ``use_cache`` False compiles again. ``progress(phase, done, total)`` is
-    called as work goes on, total 0 where it is unknown.
+    gate.py); ``max_batch`` 0 is the recipe's; ``keep_layers`` says which layers of a Q/DQ network
+    stay in floating point (see keeping.py); ``options`` add to the runtime's options. The result
+    lies in the cache, and in ``out`` where that is given (a compiled bundle there is replaced in
+    one step). ``use_cache`` False compiles again. ``progress(phase, done, total)`` is called as
+    work goes on, total 0 where it is unknown.
 
     Raises BundleError, TargetError: NO where the gate says no, UNAVAILABLE where this machine
     cannot build it, USAGE for unknown names, CONFIG for a recipe that is wrong.

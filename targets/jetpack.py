@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which JetPack this machine has and what posewire can do there: ``targets/jetson/jetpack.toml``."""
+"""Which JetPack this machine has and what posewire can do there (jetson/jetpack.toml)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ else:
 Verdict = Literal["whole", "engine", "refused"]
 _TABLE = Path(__file__).resolve().parent / "jetson" / "jetpack.toml"
 _TEXTS = ("ubuntu", "python", "cuda", "tensorrt", "boards", "verdict", "reason")
-_LISTS = ("l4t", "apt")
+_LISTS = ("l4t", "apt", "apt_build")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class JetPack:
     verdict: Verdict
     reason: str
     apt: tuple[str, ...]
+    apt_build: tuple[str, ...]
 
 
 def jetpacks(path: Path = _TABLE) -> dict[str, JetPack]:
@@ -50,7 +51,7 @@ def jetpacks(path: Path = _TABLE) -> dict[str, JetPack]:
 
 
 def l4t_release(root: Path = Path("/")) -> str | None:
-    """"36.4.3" as /etc/nv_tegra_release says; None on a machine that is no Jetson."""
+    """ "36.4.3" as /etc/nv_tegra_release says; None on a machine that is no Jetson."""
     try:
         text = (root / "etc/nv_tegra_release").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -97,6 +98,7 @@ def _row(name: str, table: object, where: str) -> JetPack:
         name,
         l4t=tuple(table["l4t"]),
         apt=tuple(table["apt"]),
+        apt_build=tuple(table["apt_build"]),
         verdict=cast(Verdict, table["verdict"]),
         **texts,
     )

@@ -123,7 +123,7 @@ prerequisites() {
       if installed "$name"; then continue 2; fi
     done
     missing+=("${entry##*|}")
-  done < <(field "$jetpack" apt)
+  done < <(field "$jetpack" apt && { [ -n "$deb" ] || field "$jetpack" apt_build; })
   if [ ${#missing[@]} -eq 0 ]; then
     say "prerequisites are there"
     return

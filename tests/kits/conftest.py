@@ -32,7 +32,7 @@ class Jetson:
             major, revision = l4t.split(".", 1)
             self.write(
                 "etc/nv_tegra_release",
-                f"# R{major} (release), REVISION: {revision}, GCID: 1, BOARD: generic, EABI: aarch64\n",
+                f"# R{major} (release), REVISION: {revision}, GCID: 1, BOARD: generic\n",
             )
         self.write("etc/nvpmodel.conf", NVPMODEL)
         self.deb = folder / "posewire_1_arm64.deb"
@@ -52,7 +52,9 @@ class Jetson:
         """Only these packages are installed."""
         query = self._programs / "dpkg-query"
         names = "|".join(packages) or "none"
-        query.write_text(f'#!/bin/sh\ncase "$4" in {names}) printf installed ;; *) exit 1 ;; esac\n')
+        query.write_text(
+            f'#!/bin/sh\ncase "$4" in {names}) printf installed ;; *) exit 1 ;; esac\n'
+        )
         query.chmod(0o755)
 
     def install(self, *options: str, deb: bool = True) -> subprocess.CompletedProcess[str]:

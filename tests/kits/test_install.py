@@ -51,17 +51,27 @@ def test_shell_and_python_read_the_same_table(jetson: Make) -> None:
     rows = [row for row in jetpacks().values() if row.verdict != "refused"]
     assert len(rows) == 3
     for row in rows:
-        device.write("etc/nv_tegra_release", f"# R{row.l4t[-1]} (release), REVISION: 1.0, GCID: 1\n")
+        device.write(
+            "etc/nv_tegra_release", f"# R{row.l4t[-1]} (release), REVISION: 1.0, GCID: 1\n"
+        )
         done = device.install()
         wanted = next(line for line in done.stdout.splitlines() if "recommends" in line)
         assert wanted.split("recommends ")[1].split() == [name.split("|")[-1] for name in row.apt]
+        if row.verdict == "whole":  # without a package one is made here, which needs more
+            done = device.install(deb=False)
+            wanted = next(line for line in done.stdout.splitlines() if "recommends" in line)
+            names = [name.split("|")[-1] for name in (*row.apt, *row.apt_build)]
+            assert wanted.split("recommends ")[1].split() == names
+            assert "would run: bash " in done.stdout
+            assert "scripts/package.sh" in done.stdout
 
 
 def test_prerequisites_that_are_there_are_left_alone(jetson: Make) -> None:
     device = jetson("36.4.3")
     row = jetpacks()["jetpack-6"]
-    device.has("libopencv-dev", *(entry for entry in row.apt if "|" not in entry))
-    done = device.install()  # NVIDIA's libopencv-dev stands for four packages of Ubuntu
+    entries = (*row.apt, *row.apt_build)
+    device.has("libopencv-dev", *(entry for entry in entries if "|" not in entry))
+    done = device.install(deb=False)  # NVIDIA's libopencv-dev stands for four packages of Ubuntu
     assert "prerequisites are there" in done.stdout
     assert "apt-get update" not in done.stdout
 
@@ -73,7 +83,9 @@ def test_no_jetson_and_an_unknown_one(jetson: Make) -> None:
     assert done.returncode == 69
     assert "this is no Jetson" in done.stderr
     device.write("etc/nv_tegra_release", "# R99 (release), REVISION: 1.0\n")
-    with pytest.raises(TargetError, match=r"R99\.1\.0 is unknown; known are R32, R35, R36, R38, R39"):
+    with pytest.raises(
+        TargetError, match=r"R99\.1\.0 is unknown; known are R32, R35, R36, R38, R39"
+    ):
         this_jetpack(device.root)
     done = device.install()
     assert done.returncode == 69
