@@ -228,8 +228,8 @@ TEST(OpenVino, RefusesWhatDisagreesWithTheManifest) {
   EXPECT_THAT(refusal(bundle, Code::kBundle), HasSubstr("Another CPU"));
 
   bundle = good;
-  bundle.manifest.target->precision = "fp16";
-  EXPECT_THAT(refusal(bundle, Code::kBundle), HasSubstr("fp16"));
+  bundle.manifest.target->precision = "int8-u8";
+  EXPECT_THAT(refusal(bundle, Code::kBundle), HasSubstr("int8-u8"));
 }
 
 TEST(OpenVino, SaysSoWhenTheFileIsNoNetwork) {
