@@ -3,8 +3,10 @@
 
 A layer is an operator that reads dequantised tensors; its name is the ONNX node's, or that of its
 first output where the node has none. Keeping one takes its Q/DQ pairs away: it reads what was to be
-quantised, and its own weights from the fp32 network, so that not even their rounding remains. The
-edit is made before any compiler sees the network: every runtime that takes Q/DQ networks shares it.
+quantised, and its own weights from the fp32 network, so that not even their rounding remains.
+Quantisers leave out a Relu or Clip whose range the quantised type enforces anyway; where the pair
+goes, such a node comes back from the fp32 network, or else a Clip of the pair's range. The edit is
+made before any compiler sees the network: every runtime that takes Q/DQ networks shares it.
 """
 
 from __future__ import annotations
@@ -95,21 +97,144 @@ def keep(quantised: onnx.ModelProto, plain: Network, names: Sequence[str]) -> on
     model = onnx.ModelProto()
     model.CopyFrom(quantised)
     network = Network(model)
+    edit = _Edit(network, plain)
     for name in names:
         node = network.nodes[name]
         for index, dequantise in list(network.dequantised(node)):
-            source = dequantise.input[0]
-            maker = network.producers.get(source)
+            maker = network.producers.get(dequantise.input[0])
             if maker is not None and maker.op_type == "QuantizeLinear":
-                node.input[index] = maker.input[0]
+                twin = plain.nodes.get(name)
+                wanted = twin.input[index] if twin and index < len(twin.input) else ""
+                node.input[index] = edit.unquantised(name, maker, wanted)
             else:
                 weights = f"{name}.kept.{index}"
-                values = _weights(network, plain, name, index, dequantise)
-                model.graph.initializer.append(numpy_helper.from_array(values, weights))
+                edit.constants.append(
+                    numpy_helper.from_array(
+                        _weights(network, plain, name, index, dequantise), weights
+                    )
+                )
                 node.input[index] = weights
-    _open_outputs(network, set(names))
-    _drop_unused(model)
+    edit.open_outputs(set(names))
+    edit.apply()
     return model
+
+
+class _Edit:
+    """What a network gets in place of Q/DQ pairs; apply() puts it in and clears away the rest."""
+
+    def __init__(self, network: Network, plain: Network) -> None:
+        self._network, self._plain = network, plain
+        self._before: dict[str, list[onnx.NodeProto]] = {}  # node -> what is to stand before it
+        self._made: dict[str, str] = {}  # tensor of a pair -> the one that replaces it
+        self.constants: list[onnx.TensorProto] = []
+
+    def unquantised(self, layer: str, quantise: onnx.NodeProto, wanted: str) -> str:
+        """The tensor to read instead of a pair's; ``wanted`` is the fp32 network's there."""
+        source = quantise.input[0]
+        if quantise.output[0] in self._made:
+            return self._made[quantise.output[0]]
+        chain = self._left_out(source, wanted)
+        if chain is None:
+            tensor = self._clipped(layer, quantise)
+        else:
+            tensor = source
+            for node in reversed(chain):
+                tensor = self._copied(layer, quantise, node, tensor)
+        self._made[quantise.output[0]] = tensor
+        return tensor
+
+    def _left_out(self, source: str, wanted: str) -> list[onnx.NodeProto] | None:
+        """What the fp32 network has between the maker of ``source`` and ``wanted``, last first;
+        None where the two do not meet. Makers are compared: who leaves a Clip out gives its
+        tensor's name to the node before it."""
+        maker = self._network.producers.get(source)
+        chain: list[onnx.NodeProto] = []
+        tensor = wanted
+        while True:
+            node = self._plain.producers.get(tensor)
+            if node is None:
+                return chain if maker is None and tensor == source else None
+            if maker is not None and _name(node) == _name(maker):
+                return chain
+            if node.op_type not in ("Clip", "Relu"):
+                return None
+            chain.append(node)
+            tensor = node.input[0]
+
+    def _copied(
+        self, layer: str, quantise: onnx.NodeProto, node: onnx.NodeProto, source: str
+    ) -> str:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.name = f"{_name(node)}.kept"
+        copy.input[0] = source
+        for index, tensor in enumerate(copy.input):
+            if index and tensor:
+                values = _constant(self._plain, tensor)
+                copy.input[index] = self._constant(f"{copy.name}.{index}.{layer}", values)
+        copy.output[0] = f"{node.output[0]}.kept.{layer}"
+        self._before.setdefault(_name(quantise), []).append(copy)
+        return str(copy.output[0])
+
+    def _clipped(self, layer: str, quantise: onnx.NodeProto) -> str:
+        """Only what the pair's type and scale let through, without their rounding."""
+        scale = _constant(self._network, quantise.input[1]).astype(np.float32)
+        zero = (
+            _constant(self._network, quantise.input[2])
+            if len(quantise.input) > 2
+            else np.zeros((), np.uint8)
+        )
+        if scale.size != 1 or not np.issubdtype(zero.dtype, np.integer):
+            return str(quantise.input[0])  # per channel: weights; no activation is left out there
+        limits = np.iinfo(zero.dtype)
+        ends = [(end - int(zero.item())) * float(scale.item()) for end in (limits.min, limits.max)]
+        result = f"{quantise.output[0]}.kept.{layer}"
+        bounds = [
+            self._constant(f"{result}.{i}", np.array(end, np.float32)) for i, end in enumerate(ends)
+        ]
+        self._before.setdefault(_name(quantise), []).append(
+            helper.make_node("Clip", [quantise.input[0], *bounds], [result], result)
+        )
+        return result
+
+    def _constant(self, name: str, values: NDArray[Any]) -> str:
+        self.constants.append(numpy_helper.from_array(values, name))
+        return name
+
+    def open_outputs(self, names: set[str]) -> None:
+        """Where a kept layer's result is quantised right before an output, it no longer is."""
+        for output in self._network.model.graph.output:
+            last = self._network.producers.get(output.name)
+            if last is None or last.op_type != "DequantizeLinear":
+                continue
+            quantise = self._network.producers.get(last.input[0])
+            if quantise is None or quantise.op_type != "QuantizeLinear":
+                continue
+            maker = self._network.producers.get(quantise.input[0])
+            if maker is not None and _name(maker) in names:
+                source = self.unquantised(_name(last), quantise, output.name)
+                last.CopyFrom(helper.make_node("Identity", [source], [output.name], last.name))
+
+    def apply(self) -> None:
+        """The new nodes in their places; nodes and constants that nothing reads are dropped."""
+        graph = self._network.model.graph
+        nodes: list[onnx.NodeProto] = []
+        for node in graph.node:
+            nodes += [*self._before.get(_name(node), ()), node]
+        outputs = {output.name for output in graph.output}
+        while True:
+            read = outputs | {name for node in nodes for name in node.input}
+            left = [node for node in nodes if read.intersection(node.output)]
+            if len(left) == len(nodes):
+                break
+            nodes = left
+        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del graph.node[:]
+        graph.node.extend(kept)
+        unused = [i for i, tensor in enumerate(graph.initializer) if tensor.name not in read]
+        for index in reversed(unused):
+            del graph.initializer[index]
+        graph.initializer.extend(tensor for tensor in self.constants if tensor.name in read)
 
 
 def _weights(
@@ -140,35 +265,6 @@ def _constant(network: Network, tensor: str) -> NDArray[Any]:
     if node is not None and node.op_type == "Constant":
         return numpy_helper.to_array(node.attribute[0].t)
     raise TargetError(f"{tensor}: quantised by something that is no constant", ExitCode.BUNDLE)
-
-
-def _open_outputs(network: Network, names: set[str]) -> None:
-    """Where a kept layer's result is quantised right before an output, it no longer is."""
-    for output in network.model.graph.output:
-        last = network.producers.get(output.name)
-        if last is None or last.op_type != "DequantizeLinear":
-            continue
-        quantise = network.producers.get(last.input[0])
-        if quantise is None or quantise.op_type != "QuantizeLinear":
-            continue
-        maker = network.producers.get(quantise.input[0])
-        if maker is not None and _name(maker) in names:
-            plain = helper.make_node("Identity", [quantise.input[0]], [output.name], last.name)
-            last.CopyFrom(plain)
-
-
-def _drop_unused(model: onnx.ModelProto) -> None:
-    """Nodes and constants that nothing reads any more."""
-    outputs = {output.name for output in model.graph.output}
-    while True:
-        read = outputs | {name for node in model.graph.node for name in node.input}
-        dead = [node for node in model.graph.node if not read.intersection(node.output)]
-        if not dead:
-            break
-        for node in dead:
-            model.graph.node.remove(node)
-    for tensor in [t for t in model.graph.initializer if t.name not in read]:
-        model.graph.initializer.remove(tensor)
 
 
 def _name(node: onnx.NodeProto) -> str:

@@ -53,6 +53,32 @@ def test_keeping_takes_the_pairs_away_and_brings_the_weights_back(make_bundle: M
     assert sensitivity.errors(qdq.Network(everything), plain, [], lambda *_: None) == {}
 
 
+def test_a_real_network_of_which_everything_is_kept_is_the_fp32_one() -> None:
+    """The quantiser left out the Clips whose range the type enforces; they come back."""
+    bundle = Path(__file__).parents[2] / "models" / "coco17-paf-mobilenetv2"
+    manifest = read_manifest(bundle)
+    quantised = qdq.Network.read(bundle / "model.int8-u8.onnx")
+    plain = qdq.Network.read(bundle / "model.onnx")
+    feeds = sensitivity.drawn(manifest, manifest.artifacts[0])[:1]
+    everything = qdq.keep(quantised.model, plain, quantised.layers())
+    reference = sensitivity.outputs_of(plain.model, feeds)
+    assert sensitivity.error_of(reference, sensitivity.outputs_of(everything, feeds)) < 1e-5
+    half = qdq.keep(quantised.model, plain, quantised.layers()[::2])
+    whole = sensitivity.error_of(reference, sensitivity.outputs_of(quantised.model, feeds))
+    assert 0 < sensitivity.error_of(reference, sensitivity.outputs_of(half, feeds)) < 1.2 * whole
+
+
+def test_where_the_fp32_network_does_not_fit_the_range_is_kept(make_bundle: MakeBundle) -> None:
+    quantised, plain = networks(make_bundle(ruined={}))
+    plain.producers.clear()
+    changed = qdq.Network(qdq.keep(quantised.model, plain, ["mix2"]))
+    onnx.checker.check_model(changed.model)
+    (clip,) = (node for node in changed.model.graph.node if node.name.startswith("mix2_q"))
+    assert clip.op_type == "Clip"
+    high = numpy_helper.to_array(changed.constants[clip.input[2]])
+    np.testing.assert_allclose(high, 1.0, atol=1e-6)
+
+
 def test_without_a_twin_the_weights_are_dequantised(make_bundle: MakeBundle) -> None:
     quantised, plain = networks(make_bundle(ruined={}))
     plain.nodes.clear()
@@ -107,8 +133,28 @@ def test_more_than_half_is_not_kept_and_the_layers_are_listed(make_bundle: MakeB
     with pytest.raises(TargetError, match=r"sensitive layers: mix\d \(") as caught:
         compile_bundle(portable, precision="int8")
     assert caught.value.code == ExitCode.NO
-    result = compile_bundle(portable)  # auto takes another one, and says why
-    assert result.precision != "int8"
+
+
+def test_auto_builds_and_times_again_what_can_be_rescued(
+    make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[list[str]] = []
+
+    def fastest_is_int8(job: object, made: dict[str, object]) -> dict[str, float]:
+        timed.append(sorted(made))
+        return {name: 9.0 if name == "int8" else 1.0 for name in made}
+
+    monkeypatch.setattr("posewire.targets.compile._timed", fastest_is_int8)
+    result = compile_bundle(make_bundle(ruined={"mix2": BLIND}))
+    assert (result.precision, result.kept) == ("int8", ("mix2",))
+    assert len(timed) == 2
+    assert timed[0] == timed[1]
+    assert "int8" not in result.rejected
+
+    bad = dict.fromkeys(("mix0", "mix1", "mix2"), BLIND)
+    other = compile_bundle(make_bundle("lost", ruined=bad))
+    assert other.precision != "int8"
+    assert "sensitive layers: " in other.rejected["int8"]
 
 
 def test_asked_for_by_name(make_bundle: MakeBundle, capsys: pytest.CaptureFixture[str]) -> None:
