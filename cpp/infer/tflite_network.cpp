@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <sstream>
 
 #include "core/log.h"
 #include "infer/rows.h"
@@ -221,10 +222,11 @@ MapView Network::checked(const Bundle& bundle, const OutputSpec& output, const F
     const float scale = found.quantisation.scale;
     if (!found.quantised || std::abs(artifact.scale - scale) > 1e-6F * scale ||
         found.quantisation.zero_point != artifact.zero_point) {
-      throw Error(Code::kBundle, where,
-                  "outputs: " + output.name + " has scale " + std::to_string(scale) +
-                      " and zero point " + std::to_string(found.quantisation.zero_point) +
-                      " in the network, others in the manifest");
+      std::ostringstream what;
+      what << "outputs: " << output.name << " has scale " << scale << " and zero point "
+           << found.quantisation.zero_point << " in the network, " << artifact.scale << " and "
+           << artifact.zero_point << " in the manifest";
+      throw Error(Code::kBundle, where, what.str());
     }
     shape.scale = artifact.scale;
     shape.zero_point = artifact.zero_point;
