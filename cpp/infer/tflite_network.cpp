@@ -16,6 +16,14 @@
 namespace posewire::litert {
 namespace {
 
+// A name from the file, fit for a message: a damaged file's may hold any bytes.
+std::string printable(const char* name) {
+  std::string text = name == nullptr ? "" : name;
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return text;
+}
+
 std::size_t rounded(std::size_t bytes) {
   return (bytes + kSlack + kHostAlignment - 1) / kHostAlignment * kHostAlignment;
 }
@@ -138,7 +146,7 @@ void Network::open_model() {
 
 Network::Found Network::look(Tensor tensor, const char* name, const std::string& where) const {
   Found found;
-  found.name = name == nullptr ? "" : name;
+  found.name = printable(name);
   int id = 0;
   need(api_->GetTensorTypeId(tensor, &id), Code::kBundle, where, found.name);
   if (id != kRanked) {
