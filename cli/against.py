@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from posewire.decode import Poses
     from posewire.manifest import Manifest
     from posewire.score import Labels
+    from posewire.top_down import Boxes
 
 
 def runnable(bundle: Path, target: str | None, precision: str, scratch: Path) -> Path:
@@ -41,15 +42,32 @@ def runnable(bundle: Path, target: str | None, precision: str, scratch: Path) ->
             return build_unjudged(bundle, wanted, precision, scratch, progress=progress)
 
 
-def poses_of(compiled: Path, labels: Labels, images: Path) -> dict[int, Poses]:
-    """Image id -> poses, in the order of the ids."""
+def poses_of(
+    compiled: Path,
+    labels: Labels,
+    images: Path,
+    boxes: Mapping[int, Boxes] | None = None,
+    task: str = "evaluate",
+) -> dict[int, Poses]:
+    """Image id -> poses, in the order of the ids. A top-down bundle needs ``boxes`` by image id."""
+    from posewire.bundle import read_manifest
     from posewire.score import run_pictures
+    from posewire.top_down import run_crops
 
     paths = labels.files(images)
+    ids = [int(image["id"]) for image in labels.images]
     with out.progress(unit="pictures") as bar:
-        task = bar.add_task("evaluate", total=len(paths), said="")
-        poses = run_pictures(compiled, paths, lambda n: bar.update(task, advance=n))
-    return dict(zip((int(image["id"]) for image in labels.images), poses, strict=True))
+        number = bar.add_task(task, total=len(paths), said="")
+
+        def more(count: int) -> None:
+            bar.update(number, advance=count)
+
+        if boxes is None:
+            poses = run_pictures(compiled, paths, more)
+        else:
+            manifest = read_manifest(compiled)
+            poses = run_crops(compiled, manifest, paths, [boxes[i] for i in ids], more)
+    return dict(zip(ids, poses, strict=True))
 
 
 def difference(
@@ -58,16 +76,22 @@ def difference(
     manifest: Manifest,
     other: Path,
     images: Path,
+    boxes: Mapping[int, Boxes] | None = None,
 ) -> dict[str, Any]:
-    """The figures of AP less the AP of the compiled bundle ``other`` on the same pictures."""
+    """The figures of AP less the AP of the compiled bundle ``other`` on the same pictures, and
+    boxes where they are top-down."""
     from posewire.bootstrap import ap_difference
     from posewire.bundle import read_manifest
 
     against = read_manifest(other)
     if against.skeleton != manifest.skeleton or manifest.skeleton is None:
         raise PosewireError(f"{other}: has another skeleton than the bundle", ExitCode.BUNDLE)
+    if (against.mode == "top_down") != (boxes is not None):
+        what = f"is {against.mode}, the bundle {manifest.mode}"
+        raise PosewireError(f"{other}: {what}: they are not fed alike", ExitCode.BUNDLE)
     assert against.target is not None
-    found = ap_difference(labels, poses, poses_of(other, labels, images), manifest.skeleton)
+    theirs = poses_of(other, labels, images, boxes)
+    found = ap_difference(labels, poses, theirs, manifest.skeleton)
     low, high = round(found.low, 5), round(found.high, 5)
     shown = f"{against.name} {against.version}, {against.target.runtime} {against.target.precision}"
     out.note(

@@ -12,6 +12,7 @@ from .compiler import compiler_of
 from .errors import TargetError
 from .gate import Gate, Progress
 from .job import Job
+from .keeping import Keeping
 from .recipe import load_recipe
 
 
@@ -45,9 +46,10 @@ def build_unjudged(
         max_batch=recipe.max_batch,
         gate=Gate(portable, manifest, recipe, labels=None, images=None, progress=say),
         judged_by="",
+        keeping=Keeping(portable, manifest, "auto", say),
         progress=say,
     )
     why = job.why_not(precision)
     if why is not None:
         raise why
-    return job.build(precision, folder)
+    return job.build(precision, folder, job.keeping.first(job.source(precision)))

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training run as a portable bundle: ONNX in four precisions and TFLite in two, checked against
-Keras.
+"""A training run as a portable bundle: ONNX in four precisions, TFLite in two and UFF, checked
+against Keras.
 
     model.onnx          fp32, the hub            model.int8.onnx     Q/DQ, s8, for TensorRT
     model.fp16.onnx     FP16 inside              model.int8-u8.onnx  Q/DQ, u8, for x86
     model.tflite        fp32, small ARM boards   model.int8.tflite   full integer
+    model.uff           fp32, for TensorRT up to 8.6, where UFF has all of its operators
     selftest-NN.jpg     drawn pictures for the agreement gate        README.md  the model card
 
 Calibration uses the pictures of a directory or, without one, drawn pictures of a seed of their own;
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 
 from posewire import __version__
 from posewire.bundle import check_onnx, write_bundle
-from posewire.errors import ExitCode
+from posewire.errors import BundleError, ExitCode
 from posewire.manifest import Manifest
 from posewire.preprocess import letterbox
 
@@ -40,6 +41,8 @@ from .algorithm import OutputSpec
 from .checkpoint import CONFIG_NAME, load_run
 from .data.synthetic import SELFTEST_SEED, render_many, selftest_pictures
 from .errors import TrainError
+from .export_uff import FILE as UFF_FILE
+from .export_uff import uff_artifact
 from .model import Network
 from .quantise import half, quantised
 
@@ -74,6 +77,7 @@ class Plan:
     height: int
     precisions: tuple[str, ...] = PRECISIONS
     tflite: bool = True
+    uff: bool = True
     calibration: Path | None = None
     calibration_pictures: int = 64
     parity_pictures: int = 8
@@ -178,6 +182,17 @@ def export_network(
         found = export_tflite.run_tflite(lite, pictures)
         measured += _compare(found, reference, precision, "TFLite")
         artifacts.append(export_tflite.artifact(lite, precision, outputs))
+    if plan.uff:
+        say("making UFF")
+        try:
+            names = [spec.name for spec in outputs]
+            content, entry, figure = uff_artifact(data, names, pictures, reference)
+        except BundleError as error:
+            say(f"no {UFF_FILE}: {error}")
+        else:
+            files[UFF_FILE] = content
+            artifacts.append(entry)
+            measured.append(figure)
     say("drawing the gate's pictures")
     files |= dict(selftest_pictures(plan.selftest_pictures))
     manifest = _manifest(network, plan, measured, artifacts)

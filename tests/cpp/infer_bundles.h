@@ -1,76 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// A folder for a compiled bundle, the manifest that every runtime row's test network has, and what
-// the tests of the rows share.
+// Compiled bundles of the rows that the engine is built with, and what the tests of these rows share.
 #pragma once
 
-#include <gtest/gtest.h>
-#include <unistd.h>
-
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <string>
-#include <vector>
 
-#include "infer/runtime.h"
+#include "runtime_bundle.h"
 
 namespace posewire {
 
-constexpr int kWidth = 64, kHeight = 48, kStride = 8;
-constexpr std::size_t kPicture = static_cast<std::size_t>(kWidth) * kHeight * 3;
-constexpr std::size_t kCells = (kWidth / kStride) * (kHeight / kStride);
-
-class Folder {
- public:
-  Folder() {
-    std::string pattern = ::testing::TempDir() + "posewire-infer-XXXXXX";
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~Folder() {
-    for (const std::string& file : files_) {
-      std::remove((path_ + "/" + file).c_str());
-    }
-    ::rmdir(path_.c_str());
-  }
-  void write(const std::string& name, const std::string& bytes) {
-    std::ofstream(path_ + "/" + name, std::ios::binary) << bytes;
-    files_.push_back(name);
-  }
-  void owns(const std::string& name) { files_.push_back(name); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-  std::vector<std::string> files_;
-};
-
-// "mean" (3 channels: the cell's mean of R, G, B) and "twice" (the double), NCHW unless said.
+// With the version that this engine has of the runtime.
 inline Bundle bundle_in(const Folder& folder, const std::string& runtime, int max_batch) {
-  Bundle bundle;
-  bundle.directory = folder.path();
-  Manifest& manifest = bundle.manifest;
-  manifest.input_name = "image";
-  manifest.input_width = kWidth;
-  manifest.input_height = kHeight;
-  manifest.outputs = {{"mean", 3, kStride}, {"twice", 3, kStride}};
-  Artifact artifact;
-  artifact.format = runtime;
-  artifact.precision = "fp32";
-  artifact.outputs = {{"mean"}, {"twice"}};
-  manifest.artifacts = {artifact};
-  Target target;
-  target.runtime = runtime;
-  target.precision = "fp32";
-  target.max_batch = max_batch;
+  std::string version;
   for (const RuntimeInfo& info : runtimes()) {
     if (info.name == runtime) {
-      target.runtime_version = info.version;
+      version = info.version;
     }
   }
-  manifest.target = target;
-  return bundle;
+  return bundle_in(folder, runtime, version, max_batch);
 }
 
 // The golden networks; `precision` is fp32 or int8.
@@ -94,21 +42,7 @@ inline Bundle tflite_bundle(Folder* folder, int max_batch, const std::string& pr
 }
 
 inline std::string refusal(const Bundle& bundle, Code code, const RuntimeOptions& options = {}) {
-  try {
-    open_runtime(bundle, options);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-    return error.what();
-  }
-  ADD_FAILURE() << "was opened";
-  return "";
-}
-
-inline void fill(Runtime* runtime, int request, int index, int value) {
-  std::memset(static_cast<std::uint8_t*>(runtime->input(request)) +
-                  kPicture * static_cast<std::size_t>(index),
-              value, kPicture);
+  return refusal_by(open_runtime, bundle, code, options);
 }
 
 }  // namespace posewire

@@ -45,6 +45,7 @@ def test_the_bundle_verifies_and_agrees_with_its_graphs(exported: Any) -> None:
         *(("onnx", precision) for precision in export.PRECISIONS),
         ("tflite", "fp32"),
         ("tflite", "int8"),
+        ("uff", "fp32"),
     ]
     assert manifest.skeleton == network.skeleton
     assert manifest.selftest == ("selftest-00.jpg", "selftest-01.jpg")
