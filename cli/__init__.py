@@ -55,6 +55,7 @@ VERBS: dict[str, Verb] = {
     "train": Verb("train", "Train a pose network from a TOML file.", _MODEL),
     "evaluate": Verb("evaluate", "COCO AP of a bundle on labelled pictures.", _MODEL),
     "export": Verb("export", "Turn a training run into a portable bundle.", _MODEL),
+    "import": Verb("import_network", "Turn a third-party network into a bundle.", _MODEL),
     "compile": Verb("compile", "Compile a portable bundle for one target.", _MODEL),
     "inspect": Verb("inspect", "Show what a bundle holds.", _MODEL),
     "verify": Verb("verify", "Check a bundle: schema, sizes, checksums.", _MODEL),

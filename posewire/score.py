@@ -209,16 +209,8 @@ def coco_ap(labels: Labels, poses: Mapping[int, Poses], skeleton: Skeleton) -> S
 
     A labelled picture that ``poses`` lacks counts as one where nobody was found.
     """
-    compared = [bool(rule) for rule in mapping(skeleton, labels.skeleton)]
-    truth = _coco(_masked(labels, compared))
-    found = _coco({**truth.dataset, "annotations": _detections(labels, poses, skeleton)})
+    evaluation = matched(labels, poses, skeleton)
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = import_module("pycocotools.cocoeval").COCOeval(truth, found, "keypoints")
-        evaluation.params.kpt_oks_sigmas = np.array(labels.skeleton.sigmas)
-        evaluation.params.imgIds = sorted(int(image["id"]) for image in labels.images)
-        evaluation.params.catIds = [labels.category]
-        evaluation.params.maxDets = [_MAX_PEOPLE]
-        evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     ap, ap50, ap75, medium, large, ar = (float(value) for value in evaluation.stats[:6])
@@ -232,9 +224,25 @@ def coco_ap(labels: Labels, poses: Mapping[int, Poses], skeleton: Skeleton) -> S
         images=len(labels.images),
         people=labels.people,
         found=sum(len(one.scores) for one in poses.values()),
-        keypoints=sum(compared),
-        similarity=_similarity(evaluation, truth, found, labels.skeleton),
+        keypoints=sum(bool(rule) for rule in mapping(skeleton, labels.skeleton)),
+        similarity=_similarity(evaluation, labels.skeleton),
     )
+
+
+def matched(labels: Labels, poses: Mapping[int, Poses], skeleton: Skeleton) -> Any:
+    """pycocotools' COCOeval after evaluate(): poses matched with the labels picture by picture,
+    in the order of the pictures' ids, nothing added up yet."""
+    compared = [bool(rule) for rule in mapping(skeleton, labels.skeleton)]
+    truth = _coco(_masked(labels, compared))
+    found = _coco({**truth.dataset, "annotations": _detections(labels, poses, skeleton)})
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = import_module("pycocotools.cocoeval").COCOeval(truth, found, "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.array(labels.skeleton.sigmas)
+        evaluation.params.imgIds = sorted(int(image["id"]) for image in labels.images)
+        evaluation.params.catIds = [labels.category]
+        evaluation.params.maxDets = [_MAX_PEOPLE]
+        evaluation.evaluate()
+    return evaluation
 
 
 def _coco(data: Mapping[str, Any]) -> Any:
@@ -296,7 +304,8 @@ def _extent(points: NDArray[np.float32]) -> list[float]:
     return [float(low[0]), float(low[1]), *(float(side) for side in high - low)]
 
 
-def _similarity(evaluation: Any, truth: Any, found: Any, skeleton: Skeleton) -> dict[str, float]:
+def _similarity(evaluation: Any, skeleton: Skeleton) -> dict[str, float]:
+    truth, found = evaluation.cocoGt, evaluation.cocoDt
     total, count = np.zeros(skeleton.count), np.zeros(skeleton.count)
     variances = (2.0 * np.array(skeleton.sigmas)) ** 2
     whole = evaluation.params.areaRng[0]

@@ -39,6 +39,7 @@ COMPILERS = {
     "openvino": "openvino",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "tensorrt_rtx",
+    "tflite": "tflite",
 }
 
 

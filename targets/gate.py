@@ -24,6 +24,7 @@ from posewire.errors import ExitCode
 from posewire.manifest import Artifact, Manifest
 from posewire.score import Labels, coco_ap, keypoint_similarity, load_labels, run_pictures
 from posewire.skeleton import Skeleton
+from posewire.top_down import BOX
 
 from .errors import TargetError
 from .recipe import Recipe
@@ -176,10 +177,15 @@ class Gate:
     ) -> None:
         """Raises TargetError (USAGE) for labels without images or too few people, PosewireError
         (SOURCE) for what cannot be read."""
-        if manifest.skeleton is None:
-            raise TargetError(f"{folder}: a detector has no pose gate yet", ExitCode.BUNDLE)
         self._folder, self._manifest, self._recipe = folder, manifest, recipe
-        self._skeleton, self._progress = manifest.skeleton, progress
+        # A detector's boxes are judged as poses of two keypoints, a top-down network on crops.
+        self._skeleton, self._progress = manifest.skeleton or BOX, progress
+        if labels is not None and manifest.mode != "bottom_up":
+            raise TargetError(
+                f"{folder}: {manifest.mode} bundles are judged by agreement: give --images without "
+                "--labels",
+                ExitCode.USAGE,
+            )
         self._labels: Labels | None = None
         if labels is not None:
             if images is None:
@@ -251,9 +257,9 @@ class Gate:
         return {name: round(was[name] - now[name], 4) + 0.0 for name in was if name in known}
 
     def _nobody(self, poses: Sequence[Poses], precision: str) -> float:
-        """fp32 agrees when it finds nobody either; no lower precision passes on that."""
+        """fp32 agrees when it finds nobody for sure either; no lower precision passes on that."""
         if precision == "fp32":
-            return 0.0 if all(len(one.scores) == 0 for one in poses) else 1.0
+            return 0.0 if all((one.scores < SURE).all() for one in poses) else 1.0
         raise TargetError(
             f"{self._folder}: gate: the portable fp32 network finds nobody in "
             f"{len(self._paths)} pictures, so {precision} cannot be judged; give other pictures "
