@@ -7,7 +7,7 @@
 # Parts: root     an arm64 Debian 12 with the development packages, by debootstrap
 #        build    engine and C++ tests, cross-compiled
 #        ctest    the C++ tests, there
-#        tflite   one real inference through the engine's TFLite row, there
+#        tflite   real inferences through the engine's TFLite row, there: fp32 and int8, with ai-edge-litert's library
 #        package  posewire_VERSION_arm64.deb
 #        install  install.sh on a root dressed as a Jetson: package, rules, first start; then purge
 # docs/arm.md has the figures and says what this proves and what it does not.
@@ -116,17 +116,25 @@ ctest_() {
 }
 
 tflite() {
-  say "tflite: ai-edge-litert's library for arm64"
-  local site="$work/litert" version
-  [ -f tests/cpp/tflite_test.cpp ] || fail "the engine has no TFLite row in this checkout"
-  version="$(sed -n 's/.*"\(ai-edge-litert==[^";]*\).*/\1/p' pyproject.toml | head -n 1)"
+  local site="$work/litert" version log="$work/infer_tflite.log" program
+  version="$(sed -n 's/^ *"\(ai-edge-litert==[^";]*\)".*/\1/p' pyproject.toml | head -n 1)"
   [ -n "$version" ] || fail "pyproject.toml does not pin ai-edge-litert"
+  say "tflite: $version for arm64"
   if [ ! -d "$site/ai_edge_litert" ]; then
     python3 -m venv "$work/pip"
     "$work/pip/bin/pip" install -q --target "$site" --no-deps --only-binary :all: --implementation cp \
-      --python-version 3.11 --platform manylinux_2_27_aarch64 --platform manylinux_2_28_aarch64 "$version"
+      --python-version 3.11 --platform manylinux_2_27_aarch64 --platform manylinux_2_28_aarch64 \
+      --platform manylinux_2_35_aarch64 "$version"
   fi
-  fail "not wired" 70
+  # Both networks (fp32, int8) through the engine's row, figures compared; then the contract that every row must keep.
+  for program in infer_tflite_test infer_test; do
+    inside env LD_LIBRARY_PATH="$site/ai_edge_litert" timeout 1800 "$tree/tests/cpp/$program" >"$log" 2>&1 || {
+      tail -n 40 "$log"
+      fail "$program failed: $log" 1
+    }
+    grep -E 'tests? ran|PASSED|SKIPPED' "$log" | head -n 4
+    [ "$program" = infer_test ] || ! grep -q SKIPPED "$log" || fail "LiteRT was not found: $log" 1
+  done
 }
 
 package() {
