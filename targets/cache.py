@@ -13,6 +13,8 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -42,6 +44,28 @@ def folder() -> Path:
             f"{root}: others may write there; compiled networks are code", ExitCode.CANNOT_WRITE
         )
     return root
+
+
+_BUILD = ".build-"
+
+
+def workplace() -> tempfile.TemporaryDirectory[str]:
+    """A folder to build in, beside the entries. What processes that died left behind goes first."""
+    for left in folder().glob(f"{_BUILD}*"):
+        owner = left.name.removeprefix(_BUILD).split("-")[0]
+        if not (owner.isdigit() and _is_alive(int(owner))):
+            shutil.rmtree(left, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=f"{_BUILD}{os.getpid()}-", dir=folder())
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def key(parts: Mapping[str, object]) -> str:

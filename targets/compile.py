@@ -14,7 +14,6 @@ import hashlib
 import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -174,7 +173,7 @@ def _cached_or_made(job: Job, precision: str, use_cache: bool) -> CompiledResult
             return _taken(job, entry, found.target.precision, found)
         job.progress("check", 0, 0)
         check_onnx(job.manifest, job.folder)
-        with tempfile.TemporaryDirectory(prefix=".build-", dir=entry.parent) as work:
+        with cache.workplace() as work:
             made = _make(job, precision, Path(work))
             _store(made.path, entry, made.gate)
     return replace(made, path=entry, pending=job.cannot_run)

@@ -207,7 +207,8 @@ def build(
         config.DLA_core = core
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
     if calibrates:
-        config.int8_calibrator = calibrator(trt, source, manifest, recipe, sizes[1])
+        entropy = calibrator(trt, source, manifest, recipe, sizes[1])  # lives until the build's end
+        config.int8_calibrator = entropy
         config.set_calibration_profile(profile)
     timing = _timing_cache(recipe)
     _load_timing(config, timing)

@@ -40,12 +40,14 @@ def test_three_crashes_and_no_more(make_bundle: Callable[..., Path], own_cache: 
     assert mark.read_text() == "1\n"
     assert child(portable, "auto").returncode == 139
     assert mark.read_text() == "2\n"  # the same key, whoever asked
+    assert len(list(own_cache.glob(".build-*"))) == 1  # the second swept up after the first
     mark.write_text(f"{attempts.LIMIT}\n")
     with pytest.raises(TargetError, match="tried 3 times and never ended") as caught:
         compile_bundle(portable, precision="int8")
     assert caught.value.code == ExitCode.UNAVAILABLE
     result = compile_bundle(portable)  # auto passes over what crashes
     assert result.precision != "int8"
+    assert not list(own_cache.glob(".build-*"))
     assert "never ended" in result.rejected["int8"]
     assert compile_bundle(portable, precision="int8", use_cache=False).precision == "int8"
     assert not mark.exists()
