@@ -143,9 +143,9 @@ def _facts(
     system = [machine.system or "unknown system", f"Linux {machine.kernel}".strip()]
     yield "system", ", ".join([*system, f"Python {machine.python}"])
     size = f"{machine.cores} cores, {machine.memory_mb / 1000:.0f} GB"
-    named = machine.processor != machine.architecture
-    processor = f"{machine.processor} ({machine.architecture})" if named else machine.processor
-    yield "processor", f"{processor}, {size}"
+    named = machine.cpu != machine.architecture
+    cpu = f"{machine.cpu} ({machine.architecture})" if named else machine.cpu
+    yield "CPU", f"{cpu}, {size}"
     cuda = machine.cuda
     for gpu in cuda.gpus:
         driver = f"driver {cuda.driver}, " if cuda.driver else ""

@@ -35,7 +35,7 @@ class Machine:
 
     model: str
     architecture: str
-    processor: str
+    cpu: str
     cores: int
     memory_mb: int
     system: str
@@ -52,7 +52,7 @@ def this_machine(root: Path = ROOT) -> Machine:
     return Machine(
         model=_model(root),
         architecture=platform.machine(),
-        processor=_processor(root),
+        cpu=_cpu(root),
         cores=len(re.findall(r"^processor\s*:", _text(root / "proc/cpuinfo"), re.M)),
         memory_mb=_memory_mb(root),
         system=_os_release(root),
@@ -81,7 +81,7 @@ def _model(root: Path) -> str:
     return " ".join(word for word in words if word)
 
 
-def _processor(root: Path) -> str:
+def _cpu(root: Path) -> str:
     text = _text(root / "proc/cpuinfo")
     for key in ("model name", "Hardware"):  # ARM kernels have neither in their newer versions
         found = re.search(rf"^{key}\s*: (.+)$", text, re.M)

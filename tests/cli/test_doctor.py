@@ -192,7 +192,7 @@ def pc(folder: Path) -> Path:
 
 def test_a_pc_whose_gpu_has_no_driver(tmp_path: Path, make: Make) -> None:
     one = make(pc(tmp_path), NOTHING, "x86_64")
-    assert (one.model, one.processor, one.jetson) == ("ACME Tower 7", "A Processor @ 4 GHz", None)
+    assert (one.model, one.cpu, one.jetson) == ("ACME Tower 7", "A Processor @ 4 GHz", None)
     assert one.nvidia_without_driver
     broker = BrokerState("mqtt://localhost:1883", False, True, "", True)
     advice = list(doctor._advice(one, [], [], broker, [{}]))
