@@ -84,7 +84,9 @@ def difference(
     from posewire.bundle import read_manifest
 
     against = read_manifest(other)
-    if against.skeleton != manifest.skeleton or manifest.skeleton is None:
+    if manifest.skeleton is None:
+        raise PosewireError(f"{other}: --against compares keypoints, not boxes", ExitCode.USAGE)
+    if against.skeleton != manifest.skeleton:
         raise PosewireError(f"{other}: has another skeleton than the bundle", ExitCode.BUNDLE)
     if (against.mode == "top_down") != (boxes is not None):
         what = f"is {against.mode}, the bundle {manifest.mode}"
