@@ -64,9 +64,6 @@ def test_a_real_network_of_which_everything_is_kept_is_the_fp32_one() -> None:
     everything = qdq.keep(quantised.model, plain, quantised.layers())
     reference = sensitivity.outputs_of(plain.model, feeds)
     assert sensitivity.error_of(reference, sensitivity.outputs_of(everything, feeds)) < 1e-5
-    half = qdq.keep(quantised.model, plain, quantised.layers()[::2])
-    whole = sensitivity.error_of(reference, sensitivity.outputs_of(quantised.model, feeds))
-    assert 0 < sensitivity.error_of(reference, sensitivity.outputs_of(half, feeds)) < 1.2 * whole
 
 
 def test_where_the_fp32_network_does_not_fit_the_range_is_kept(make_bundle: MakeBundle) -> None:
