@@ -65,6 +65,7 @@ def outputs_of(model: onnx.ModelProto, feeds: Sequence[Feed]) -> list[list[NDArr
     options.log_severity_level = 3
     # One network is run a few times: optimising it would take longer than it saves.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
