@@ -251,6 +251,8 @@ class Gate:
         self, labels: Labels, before: Mapping[int, Poses], after: Mapping[int, Poses]
     ) -> dict[str, float]:
         """By the bundle's names, whichever skeleton the labels have."""
+        if self._manifest.skeleton is None:
+            return {}  # a box's corners are no keypoints of anybody
         was = keypoint_similarity(labels, before, self._skeleton)
         now = keypoint_similarity(labels, after, self._skeleton)
         known = self._skeleton.keypoints
