@@ -2,7 +2,8 @@
 """The three third-party networks of POSEWIRE_DATA, imported and measured by the verbs that anyone
 uses: tfpose (paf), simplepose (heatmap), yolox_nano (detector), on its COCO pictures.
 
-``pytest -s`` prints the figures. Some take half of the pictures (odd ids: 123 people), which are harder than the rest.
+``pytest -s`` prints the figures. Some take half of the pictures (odd ids: 123 people), which are
+harder than the rest.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.timeout(900)  # TensorFlow on a busy machine
 
 IMAGENET = ["--mean", "123.675,116.28,103.53", "--std", "58.395,57.12,57.375"]
-# Others measured 0.14 and 0.45 on such pictures; on all 256 these are 0.182, 0.486 and 0.419, end to
-# end on odd ids 0.364.
+# Others measured 0.14 and 0.45 on such pictures; on all 256 these are 0.182, 0.486 and 0.419, end
+# to end on odd ids 0.364.
 LEAST_TFPOSE, LEAST_ANNOTATED, LEAST_END_TO_END, LEAST_BOXES = 0.14, 0.45, 0.33, 0.30
 
 
