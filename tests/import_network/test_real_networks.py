@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.timeout(900)  # TensorFlow on a busy machine
 IMAGENET = ["--mean", "123.675,116.28,103.53", "--std", "58.395,57.12,57.375"]
 # Others measured 0.14 and 0.45 on such pictures; on all 256 these are 0.182, 0.486 and 0.419, end
 # to end on odd ids 0.364.
-LEAST_TFPOSE, LEAST_ANNOTATED, LEAST_END_TO_END, LEAST_BOXES = 0.14, 0.45, 0.33, 0.30
+LEAST_TFPOSE, LEAST_ANNOTATED, LEAST_END_TO_END = 0.14, 0.45, 0.33
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +46,23 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+def few(work: Path) -> Path:
+    """A folder of two drawn pictures."""
+    folder = work / "few"
+    if not folder.exists():
+        folder.mkdir()
+        shipped = Path(__file__).resolve().parents[2] / "models" / "coco17-paf-mobilenetv2"
+        for name in ("selftest-00.jpg", "selftest-01.jpg"):
+            shutil.copy(shipped / name, folder / name)
+    return folder
+
+
 def bring(data: Path, work: Path, file: str, *options: str) -> Path:
     out = work / Path(file).stem
     if not out.exists():
         source = data / "models" / file
-        assert program(["import", str(source), "-o", str(out), *options]) == 0
+        gate = ["--selftest", str(few(work))]  # the gate is not what is tested here
+        assert program(["import", str(source), "-o", str(out), *options, *gate]) == 0
         assert program(["verify", str(out)]) == 0
     return out
 
@@ -98,9 +111,6 @@ def test_yolox_and_simplepose_end_to_end(data: Path, work: Path, capfd: Any) -> 
     figures = measure(capfd, data, work, bundle, "--detector", str(detector), "--ids", "odd")
     print(f"\nyolox + simplepose, odd ids: AP {figures['AP']}")
     assert figures["AP"] >= LEAST_END_TO_END
-    boxes = measure(capfd, data, work, detector, "--ids", "odd")
-    print(f"yolox, odd ids: box AP {boxes['box AP']}")
-    assert boxes["box AP"] >= LEAST_BOXES
 
 
 def test_a_top_down_bundle_asks_for_boxes(data: Path, work: Path, capfd: Any) -> None:
