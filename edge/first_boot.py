@@ -58,11 +58,11 @@ def node_name(root: Path = Path("/")) -> str:
         serial = (root / "proc/device-tree/serial-number").read_bytes().decode("ascii", "ignore")
         plain = re.sub(r"[^a-z0-9]", "", serial.lower())
         if plain.strip("0"):
-            return f"posewire-{plain[-12:]}"
+            return f"node-{plain[-12:]}"
     with contextlib.suppress(OSError):
         machine = (root / "etc/machine-id").read_text("ascii", "ignore").strip()
         if re.fullmatch(r"[0-9a-f]{32}", machine):
-            return f"posewire-{hashlib.sha256(f'posewire {machine}'.encode()).hexdigest()[:12]}"
+            return f"node-{hashlib.sha256(f'posewire {machine}'.encode()).hexdigest()[:12]}"
     raise EdgeError(
         "first boot: no serial number in /proc/device-tree and no id in /etc/machine-id; "
         "write the node's name into first-boot.toml",

@@ -184,8 +184,10 @@ device_rules() {
   if [ -n "$rules" ]; then
     { echo "# Made by targets/jetson/install.sh: nodes that neither video nor render may open." && printf '%s' "$rules"; } |
       put /etc/udev/rules.d/70-posewire.rules 0644
-    act udevadm control --reload
-    act udevadm trigger
+    if [ -n "$root" ] || [ -S /run/udev/control ]; then # no udev in an image that is being made
+      act udevadm control --reload
+      act udevadm trigger
+    fi
   fi
 }
 
@@ -208,7 +210,7 @@ power() {
     echo "WantedBy=multi-user.target"
   } | put /etc/systemd/system/posewire-power.service 0644
   act systemctl enable posewire-power.service
-  [ "$start" = no ] || act systemctl start posewire-power.service
+  [ "$start" = no ] || [ ! -d /run/systemd/system ] || act systemctl start posewire-power.service
 }
 
 service() {

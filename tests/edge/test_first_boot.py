@@ -86,14 +86,14 @@ def test_names_come_from_serial_or_machine_id(tmp_path: Path) -> None:
     serial.write_bytes(b"000000\0")  # a board that was never given one
     assert first_boot.node_name(tmp_path) == name
     serial.write_bytes(b"14230-ABC\0")
-    assert first_boot.node_name(tmp_path) == "posewire-14230abc"
+    assert first_boot.node_name(tmp_path) == "node-14230abc"
 
 
 def test_identity_is_made_once(device: Path) -> None:
     folder = device / "etc/posewire"
-    assert first_boot.make_identity(folder, device) == "posewire-423021054321"
+    assert first_boot.make_identity(folder, device) == "node-423021054321"
     config = load_config(folder / "posewire.toml")
-    assert config.node == "posewire-423021054321"
+    assert config.node == "node-423021054321"
     assert config.bundle.path == folder / "portable"
     key_file, request_file = folder / "keys/node.key", folder / "keys/node.csr"
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
@@ -101,10 +101,10 @@ def test_identity_is_made_once(device: Path) -> None:
     request = x509.load_pem_x509_csr(request_file.read_bytes())
     assert request.is_signature_valid
     assert request.public_key() == key.public_key()
-    assert request.subject.rfc4514_string() == "CN=posewire-423021054321"
+    assert request.subject.rfc4514_string() == "CN=node-423021054321"
     before = _files(folder)
     (device / "proc/device-tree/serial-number").write_bytes(b"another\0")
-    assert first_boot.make_identity(folder, device) == "posewire-423021054321"
+    assert first_boot.make_identity(folder, device) == "node-423021054321"
     assert _files(folder) == before
 
 
