@@ -250,10 +250,9 @@ class Gate:
     def _drops(
         self, labels: Labels, before: Mapping[int, Poses], after: Mapping[int, Poses]
     ) -> dict[str, float]:
-        """By the bundle's names, whichever skeleton the labels have; none of a detector, whose
-        corners are no keypoints of its manifest."""
+        """By the bundle's names, whichever skeleton the labels have."""
         if self._manifest.skeleton is None:
-            return {}
+            return {}  # a box's corners are no keypoints of anybody
         was = keypoint_similarity(labels, before, self._skeleton)
         now = keypoint_similarity(labels, after, self._skeleton)
         known = self._skeleton.keypoints

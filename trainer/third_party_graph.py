@@ -61,6 +61,8 @@ def load(source: Path, size: tuple[int, int] | None) -> onnx.ModelProto:
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
         raise BundleError(f"{source}: one input is needed, the network has: {names}")
+    for i, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{i}"  # quantising tells nodes apart by their names
     return _current(model)
 
 

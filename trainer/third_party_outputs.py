@@ -118,7 +118,7 @@ def guess(
             return (Rule(wanted[0][0], tensor),)
         if algorithm == "paf" and skeleton is not None:
             maps, fields = skeleton.count + 1, 2 * len(skeleton.limbs)
-            if maps + fields in shape:
+            if maps + fields in (shape[0], shape[-1]):
                 return (
                     Rule("heatmaps", tensor, 0, maps),
                     Rule("pafs", tensor, maps, maps + fields),

@@ -259,6 +259,28 @@ TEST(CenterRows, RefusedWithWhatIsWrong) {
               testing::HasSubstr("decode.snap"));
 }
 
+TEST(CenterRows, ADetectorsPosesAreBoxes) {
+  Manifest manifest = manifest_of(96, 64, {sequence_of("boxes", 5, 3)}, {{"nms_iou", 0.5}});
+  manifest.mode = Mode::kDetector;
+  manifest.skeleton = {};
+  // NCW: a plane for each of left, top, right, bottom, score; the second repeats the first.
+  const std::vector<float> values = {10, 11, 50, 20, 20,   5,    30,  30,
+                                     90, 60, 60, 60, 0.5F, 0.9F, 0.7F};
+  MapView boxes{values.data(), DType::kFloat32, 5, 1, 3, 3, 3, 1};
+  const std::unique_ptr<Decoder> decoder = open_decoder(manifest);
+  const std::unique_ptr<Decoder::Scratch> scratch = decoder->make_scratch();
+  Poses poses;
+  decoder->decode({boxes}, scratch.get(), &poses);
+  ASSERT_EQ(poses.size(), 2);
+  ASSERT_EQ(poses.keypoints_per_person(), 2);
+  EXPECT_FLOAT_EQ(poses.score(0), 0.9F);
+  EXPECT_FLOAT_EQ(poses.keypoints_of(0)[0].x, 11.0F);
+  EXPECT_FLOAT_EQ(poses.keypoints_of(0)[1].y, 60.0F);
+  EXPECT_FLOAT_EQ(poses.keypoints_of(1)[1].x, 90.0F);
+  manifest.outputs.push_back(sequence_of("keypoints", 9, 3));
+  EXPECT_THAT(refusal(manifest), testing::HasSubstr("boxes alone"));
+}
+
 // ---- grids
 
 constexpr int kWidth = 40, kHeight = 30, kStride = 4;
