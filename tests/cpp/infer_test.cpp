@@ -5,6 +5,7 @@
 #include <cmath>
 #include <thread>
 
+#include "infer_bundles.h"
 #include "runtime_contract.h"
 
 #ifdef POSEWIRE_OPENVINO
@@ -14,16 +15,6 @@
 
 namespace posewire {
 namespace {
-
-Bundle bundle_in(const Folder& folder, const std::string& runtime, int max_batch) {
-  std::string version;
-  for (const RuntimeInfo& info : runtimes()) {
-    if (info.name == runtime) {
-      version = info.version;
-    }
-  }
-  return bundle_in(folder, runtime, version, max_batch);
-}
 
 Bundle fake_bundle(Folder* folder, const std::string& json, int max_batch = 2) {
   folder->write("fake.json", json);
@@ -69,11 +60,10 @@ Bundle any_bundle(const std::string& runtime, Folder* folder, int max_batch) {
     return openvino_bundle(folder, max_batch);
   }
 #endif
+  if (runtime == "tflite") {
+    return tflite_bundle(folder, max_batch);
+  }
   throw std::runtime_error("a new runtime needs a bundle for its contract test: " + runtime);
-}
-
-std::string refusal(const Bundle& bundle, Code code, const RuntimeOptions& options = {}) {
-  return refusal_by(open_runtime, bundle, code, options);
 }
 
 // TensorRT's rows have a test of their own (tensorrt_test.cpp): nothing here makes their plans.
@@ -104,7 +94,7 @@ TEST(Table, RefusesPortableUnknownAndForeign) {
   bundle.manifest.target->runtime = "tpu";
   std::string what = refusal(bundle, Code::kBundle);
   EXPECT_THAT(what, HasSubstr("tpu"));
-  EXPECT_THAT(what, HasSubstr("fake, openvino"));
+  EXPECT_THAT(what, HasSubstr("fake, openvino, tflite, tensorrt, tensorrt_rtx"));
 
   bundle = bundle_in(folder, "fake", 1);
   bundle.manifest.artifacts[0].format = "onnx";
@@ -238,8 +228,8 @@ TEST(OpenVino, RefusesWhatDisagreesWithTheManifest) {
   EXPECT_THAT(refusal(bundle, Code::kBundle), HasSubstr("Another CPU"));
 
   bundle = good;
-  bundle.manifest.target->precision = "fp16";
-  EXPECT_THAT(refusal(bundle, Code::kBundle), HasSubstr("fp16"));
+  bundle.manifest.target->precision = "int8-u8";
+  EXPECT_THAT(refusal(bundle, Code::kBundle), HasSubstr("int8-u8"));
 }
 
 TEST(OpenVino, SaysSoWhenTheFileIsNoNetwork) {
