@@ -37,13 +37,16 @@ std::string own_folder() {
 }
 
 [[noreturn]] void missing(const PluginPlace& place) {
-  std::string tried;
-  for (const std::string& file : place.files) {
-    tried += (tried.empty() ? "" : ", ") + file;
+  std::string file, folders;
+  for (const std::string& path : place.files) {
+    const std::size_t slash = path.rfind('/');
+    file = slash == std::string::npos ? path : path.substr(slash + 1);
+    folders += (folders.empty() ? "" : ", ") +
+               (slash == std::string::npos ? "the loader's path" : path.substr(0, slash));
   }
-  throw Error(
-      Code::kUnavailable, place.runtime,
-      "its plug-in was not found (" + tried + "): build it on this device, docs/tensorrt.md");
+  throw Error(Code::kUnavailable, place.runtime,
+              "its plug-in " + file + " was not found (in " + folders +
+                  "): build it on this device, docs/tensorrt.md");
 }
 
 // A file that is there must load; only one that is not there sends us on to the next.

@@ -185,8 +185,10 @@ TEST_P(TensorRt, LetterboxesOnTheDeviceAsTheCpuDoes) {
     expect_means(*runtime, 0, 0, 11.0F);
     expect_means(*runtime, 0, 3, 13.0F);
     // The next batch takes the CPU's again.
-    run(runtime.get(), 0, 1);
+    fill(runtime.get(), 0, 1, 17);
+    run(runtime.get(), 0, 2);
     expect_means(*runtime, 0, 0, 11.0F);
+    expect_means(*runtime, 0, 1, 17.0F);
   }
 }
 
