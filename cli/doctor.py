@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -142,7 +143,9 @@ def _facts(
     system = [machine.system or "unknown system", f"Linux {machine.kernel}".strip()]
     yield "system", ", ".join([*system, f"Python {machine.python}"])
     size = f"{machine.cores} cores, {machine.memory_mb / 1000:.0f} GB"
-    yield "processor", f"{machine.processor} ({machine.architecture}), {size}"
+    named = machine.processor != machine.architecture
+    processor = f"{machine.processor} ({machine.architecture})" if named else machine.processor
+    yield "processor", f"{processor}, {size}"
     cuda = machine.cuda
     for gpu in cuda.gpus:
         driver = f"driver {cuda.driver}, " if cuda.driver else ""
@@ -156,9 +159,12 @@ def _facts(
         if row["available"] and row["name"] != "fake"
     ]
     yield "engine", f"runs {', '.join(ready)}" if ready else "runs no network yet"
+    hidden = {"tensorrt_rtx"} if machine.jetson is not None else set()
+    if not cuda.gpus and not machine.nvidia_without_driver:
+        hidden = {"tensorrt", "tensorrt_rtx"}  # the GPU's own line says why
     for row in rows:
-        if not row["available"]:
-            yield "", f"not {_title(row)}: {row['why']}"
+        if not row["available"] and row["name"] not in hidden:
+            yield "", f"not {_title(row)}: {_short(row)}"
     packaged = [f"{module} {version}" for module, version in installed.items() if version]
     yield "packages", ", ".join(packaged) or "none of its compilers"
     yield from _around(devices, broker)
@@ -173,6 +179,12 @@ def _around(devices: list[CameraDevice], broker: BrokerState) -> Iterator[tuple[
         yield label, "none attached; RTSP, files and synthetic:?people=5 work without one"
     state = "answers" if broker.answers else f"does not answer: {broker.why}"
     yield "broker", f"{broker.url} {state}"
+
+
+def _short(row: dict[str, Any]) -> str:
+    """Why a runtime is not there, without the folders that were searched."""
+    why = str(row["why"]).removeprefix(f"{row['name']}: ")
+    return re.sub(r" \([^)]*/[^)]*\)", "", why)
 
 
 def _title(row: dict[str, Any]) -> str:

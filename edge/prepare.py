@@ -35,7 +35,10 @@ def default_target() -> str:
     """This machine's target. Raises EdgeError where only its user can know."""
     machine = platform.machine()
     if machine not in _TARGETS:
-        raise EdgeError(f"bundle.target: no default for a {machine} machine; name the target")
+        raise EdgeError(
+            f"bundle.target: no default for a {machine} machine; name the target "
+            "(posewire doctor lists them)"
+        )
     return _TARGETS[machine]
 
 

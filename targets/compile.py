@@ -24,7 +24,7 @@ from posewire.engine_core import core as engine_core
 from posewire.errors import ExitCode
 from posewire.manifest import Manifest
 
-from . import cache
+from . import attempts, cache
 from .compiler import compiler_of, with_options
 from .errors import RefusedError, TargetError
 from .gate import Gate, Progress, Verdict
@@ -160,6 +160,10 @@ def _judged_by(labels: Path | None, images: Path | None, gate: Gate) -> str:
 
 def _cached_or_made(job: Job, precision: str, use_cache: bool) -> CompiledResult:
     entry = cache.folder() / job.key(precision)
+
+    if not use_cache:
+        for one in job.recipe.precisions:
+            attempts.forget(job.key(one))
 
     def damaged(why: str) -> None:
         job.progress(f"damaged cache entry is made again ({why})", 0, 0)

@@ -12,7 +12,7 @@ from posewire.bundle import write_bundle
 from posewire.errors import ExitCode
 from posewire.manifest import Artifact, Manifest
 
-from . import cache
+from . import attempts, cache
 from .compiler import Compiler, source_of
 from .errors import RefusedError, TargetError
 from .gate import Gate, Progress, Verdict
@@ -85,6 +85,12 @@ class Job:
         missing = self.compiler.missing(precision, self.recipe)
         if missing is not None:
             return TargetError(f"{precision}: {missing}", ExitCode.UNAVAILABLE)
+        if attempts.left_behind(self.key(precision)) >= attempts.LIMIT:
+            return TargetError(
+                f"{precision}: building it was tried {attempts.LIMIT} times and never ended (it "
+                "crashed or was killed); posewire compile --no-cache tries again",
+                ExitCode.UNAVAILABLE,
+            )
         if precision != "fp32" and not self.gate.pictures and self.cannot_run is None:
             return TargetError(
                 f"{self.folder}: holds no selftest pictures, so {precision} cannot be judged; give "
@@ -101,15 +107,17 @@ class Job:
         folder = Path(tempfile.mkdtemp(prefix=f"{precision}-", dir=work))
         files = folder / "files"
         files.mkdir()
-        built, entry = self.compiler.build(
-            self.keeping.source(artifact, kept, folder),
-            self.manifest,
-            artifact,
-            precision,
-            files,
-            self.recipe,
-            self.max_batch,
-        )
+        source = self.keeping.source(artifact, kept, folder)
+        with attempts.counted(self.key(precision)):
+            built, entry = self.compiler.build(
+                source,
+                self.manifest,
+                artifact,
+                precision,
+                files,
+                self.recipe,
+                self.max_batch,
+            )
         raw = {name: value for name, value in self.manifest.raw.items() if name != "files"}
         raw["artifacts"] = [entry]
         raw["target"] = {

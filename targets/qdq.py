@@ -63,7 +63,8 @@ class Network:
 
     def heads(self) -> list[str]:
         """The quantised layers from the last weighted operator before each output onwards: rounding
-        there is rounding of the heatmaps themselves."""
+        there is rounding of the heatmaps themselves. A weighted one whose weights are floating
+        point already, as export leaves them, is none."""
         found: set[str] = set()
         waiting = [output.name for output in self.model.graph.output]
         seen: set[str] = set()
@@ -76,7 +77,19 @@ class Network:
             found.add(_name(node))
             if node.op_type not in WEIGHTED:
                 waiting += list(node.input)
-        return [name for name in self.layers() if name in found]
+        return [
+            name
+            for name in self.layers()
+            if name in found
+            and (
+                self.nodes[name].op_type not in WEIGHTED
+                or any(self._stored(pair) for _, pair in self.dequantised(self.nodes[name]))
+            )
+        ]
+
+    def _stored(self, dequantise: onnx.NodeProto) -> bool:
+        maker = self.producers.get(dequantise.input[0])
+        return maker is None or maker.op_type != "QuantizeLinear"
 
 
 def check_names(network: Network, names: Sequence[str], where: str) -> None:

@@ -29,7 +29,6 @@ names and signatures of 8.6, 10 and 11.
 from __future__ import annotations
 
 import hashlib
-import platform
 import re
 from importlib import import_module
 from pathlib import Path
@@ -117,9 +116,9 @@ def missing(precision: str, recipe: Recipe) -> str | None:
     refused = recipe.options.get("refused")
     if refused:
         return str(refused)
-    machines = recipe.options.get("machines")
-    if isinstance(machines, list) and platform.machine() not in machines:
-        return f"{recipe.name} is for {', '.join(machines)}, this machine is {platform.machine()}"
+    other = tensorrt_network.other_machine(recipe)
+    if other is not None:
+        return other
     found = cuda.look()  # first: without a driver TensorRT hands out objects that crash
     if not found.gpus:
         return found.why

@@ -11,6 +11,7 @@ order with the normalisation inside, its outputs are float32 or float16 under th
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from posewire.manifest import Artifact, Manifest
 
 from .errors import TargetError
 from .onnx_input import with_picture_input
+from .recipe import Recipe
 
 PLAN = "model.plan"
 _LINES = 3  # of what TensorRT said, in an error
@@ -43,6 +45,14 @@ def logger(trt: Any) -> Any:
 def said(log: Any) -> str:
     """The first errors, on one line: the first is the cause, the rest follow from it."""
     return "; ".join(log.errors[:_LINES]) or "it does not say why"
+
+
+def other_machine(recipe: Recipe) -> str | None:
+    """Why this processor is not the target's; None where it is, or any will do."""
+    machines, here = recipe.options.get("machines"), platform.machine()
+    if not isinstance(machines, list) or here in machines:
+        return None
+    return f"{recipe.name} is for {', '.join(machines)}, this machine is {here}"
 
 
 def builder_of(trt: Any, log: Any) -> Any:

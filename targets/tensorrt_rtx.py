@@ -8,6 +8,7 @@ precision flags, no calibrators and no timing caches. Where there is no such GPU
 
 Options of a recipe ([target.options])::
 
+    machines              the processors, as `uname -m` names them; absent: any
     compute_capabilities  the GPUs to build for, as in sm_89: [89, 120]; absent: what the library
                           itself calls portable (sm_80, sm_86, sm_89, sm_120 and later)
 """
@@ -29,7 +30,7 @@ from .tensorrt import three_numbers
 
 ARTIFACTS = {"fp32": ("onnx", "fp32"), "fp16": ("onnx", "fp16"), "int8": ("onnx", "int8")}
 
-OPTIONS: dict[str, type | tuple[type, ...]] = {"compute_capabilities": list}
+OPTIONS: dict[str, type | tuple[type, ...]] = {"machines": list, "compute_capabilities": list}
 
 _RUNTIME = "tensorrt_rtx"
 _PACKAGE = "tensorrt-rtx-cu13"
@@ -66,6 +67,9 @@ def _capabilities(recipe: Recipe) -> list[int]:
 
 def missing(precision: str, recipe: Recipe) -> str | None:
     """Why this machine cannot build; None where it can."""
+    other = tensorrt_network.other_machine(recipe)
+    if other is not None:
+        return other
     try:
         trt = _bindings()
     except TargetError as error:

@@ -57,6 +57,7 @@ def load(source: Path, size: tuple[int, int] | None) -> onnx.ModelProto:
     inputs = [value for value in model.graph.input if value.name not in held]
     del model.graph.input[:]  # old files list their weights here too
     model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, 4)  # which allows that
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
         raise BundleError(f"{source}: one input is needed, the network has: {names}")
@@ -191,7 +192,7 @@ def wrapped(
         made,
         opset_imports=list(inner.opset_import),
         producer_name="posewire",
-        ir_version=min(max(inner.ir_version, 4), _IR_VERSION),
+        ir_version=min(max(inner.ir_version, 8), _IR_VERSION),
         functions=list(inner.functions),
     )
 
@@ -276,8 +277,10 @@ def _named(found: Found, tensor: str) -> tuple[list[Any], list[Any], list[int]]:
 def slimmed(model: onnx.ModelProto) -> onnx.ModelProto:
     """Constants folded and normalisations merged, where onnxslim is installed and can."""
     try:
+        import onnxruntime
         import onnxslim
 
+        onnxruntime.set_default_logger_severity(3)  # it folds constants with warnings
         slim = onnxslim.slim(model)
         onnx.checker.check_model(slim)
     except Exception:  # a convenience; what it cannot do stays as it was

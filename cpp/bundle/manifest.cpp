@@ -182,8 +182,8 @@ void parse_artifacts(const At& at, Manifest* manifest) {
       artifact.files.push_back(files.item(j).matching(
           is_file_name, "must be a plain file name: A-Z, a-z, 0-9, . _ -, no folders"));
     }
-    artifact.format =
-        item["format"].choice({"onnx", "openvino", "tensorrt", "tflite", "uff", "fake"});
+    artifact.format = item["format"].choice(
+        {"onnx", "openvino", "tensorrt", "tensorrt_rtx", "tflite", "uff", "fake"});
     artifact.precision = item["precision"].choice({"fp32", "fp16", "bf16", "int8", "int8-u8"});
     parse_artifact_input(item["input"], &artifact);
     parse_artifact_outputs(item["outputs"], *manifest, &artifact);

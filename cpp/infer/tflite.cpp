@@ -53,8 +53,8 @@ class TfLite : public Runtime {
       : max_batch_(batch_of(bundle, options)), network_(std::move(library), bundle) {
     open_streams(options);
     pending_.reserve(slots_.size());
-    for (std::size_t stream = 0; stream < models_.size(); ++stream) {
-      threads_.emplace_back([this, stream] { work(models_[stream].get()); });
+    for (const Owned<CompiledModel>& model : models_) {
+      threads_.emplace_back([this, stream = model.get()] { work(stream); });
     }
   }
 

@@ -71,10 +71,11 @@ std::shared_ptr<const Library> load(std::string* why) {
   if (::dlsym(handle, kNewEnough) == nullptr) {
     missing = kNewEnough;
   }
-#define POSEWIRE_RESOLVE(name, ...)                                                \
-  library->name = reinterpret_cast<std::add_pointer_t<__VA_ARGS__>>(::dlsym(handle, "LiteRt" #name)); \
-  if (library->name == nullptr) {                                                  \
-    missing = "LiteRt" #name;                                                      \
+#define POSEWIRE_RESOLVE(name, ...)                                                       \
+  library->name =                                                                         \
+      reinterpret_cast<std::add_pointer_t<__VA_ARGS__>>(::dlsym(handle, "LiteRt" #name)); \
+  if (library->name == nullptr) {                                                         \
+    missing = "LiteRt" #name;                                                             \
   }
   POSEWIRE_LITERT_FUNCTIONS(POSEWIRE_RESOLVE)
 #undef POSEWIRE_RESOLVE

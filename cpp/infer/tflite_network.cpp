@@ -8,12 +8,21 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <sstream>
 
 #include "core/log.h"
 #include "infer/rows.h"
 
 namespace posewire::litert {
 namespace {
+
+// A name from the file, fit for a message: a damaged file's may hold any bytes.
+std::string printable(const char* name) {
+  std::string text = name == nullptr ? "" : name;
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return text;
+}
 
 std::size_t rounded(std::size_t bytes) {
   return (bytes + kSlack + kHostAlignment - 1) / kHostAlignment * kHostAlignment;
@@ -137,7 +146,7 @@ void Network::open_model() {
 
 Network::Found Network::look(Tensor tensor, const char* name, const std::string& where) const {
   Found found;
-  found.name = name == nullptr ? "" : name;
+  found.name = printable(name);
   int id = 0;
   need(api_->GetTensorTypeId(tensor, &id), Code::kBundle, where, found.name);
   if (id != kRanked) {
@@ -221,10 +230,11 @@ MapView Network::checked(const Bundle& bundle, const OutputSpec& output, const F
     const float scale = found.quantisation.scale;
     if (!found.quantised || std::abs(artifact.scale - scale) > 1e-6F * scale ||
         found.quantisation.zero_point != artifact.zero_point) {
-      throw Error(Code::kBundle, where,
-                  "outputs: " + output.name + " has scale " + std::to_string(scale) +
-                      " and zero point " + std::to_string(found.quantisation.zero_point) +
-                      " in the network, others in the manifest");
+      std::ostringstream what;
+      what << "outputs: " << output.name << " has scale " << scale << " and zero point "
+           << found.quantisation.zero_point << " in the network, " << artifact.scale << " and "
+           << artifact.zero_point << " in the manifest";
+      throw Error(Code::kBundle, where, what.str());
     }
     shape.scale = artifact.scale;
     shape.zero_point = artifact.zero_point;

@@ -33,7 +33,7 @@ what is wrong is named in a BundleError.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
+from .wire import (
+    DamagedError,
+    Message,
+    block,
+    bounded_count,
+    double,
+    doubles,
+    fields_of,
+    int64,
+    name_of,
+    number_field,
+    numbers,
+    packed,
+    pair,
+    text,
+    texts,
+    varint,
+)
 
 INC = 0x7FFFFFFF
 DTYPES: Mapping[int, str] = {
@@ -82,8 +100,6 @@ _KIND_OF = {number: kind for kind, number in KINDS.items()}
 
 MAX_BYTES = 1 << 30
 MAX_NODES = 1 << 16
-_MAX_ENTRIES = 1 << 17  # of a list or a map
-_MAX_NAME = 4096  # bytes
 _MAX_STRUCTURE = 1 << 24  # bytes of everything but the weights
 _SPECIAL = -1  # the key of an order
 _CORE_VERSION = 1
@@ -120,79 +136,53 @@ class Uff:
 # --- writing ----------------------------------------------------------------------------------
 
 
-def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1  # a negative number takes ten bytes
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _number(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
-
-
-def _block(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _text(number: int, value: str) -> bytes:
-    return _block(number, value.encode("utf-8"))
-
-
-def _packed(values: Any) -> bytes:
-    return _block(1, b"".join(_varint(int(value)) for value in values))
-
-
 def _orders(value: Any) -> bytes:
-    return _block(1, _number(1, _SPECIAL) + _block(2, _packed(value)))
+    return block(1, number_field(1, _SPECIAL) + block(2, packed(value)))
 
 
 def _data(data: Data) -> bytes:
     kind, value, number = data.kind, data.value, KINDS[data.kind]
     if kind in ("s", "ref"):
-        return _text(number, value)
+        return text(number, value)
     if kind in ("i", "b", "dtype"):
-        return _number(number, int(value))
+        return number_field(number, int(value))
     if kind == "d":
-        return _varint(number << 3 | 1) + struct.pack("<d", value)
+        return varint(number << 3 | 1) + struct.pack("<d", value)
     if kind == "blob":
-        return _block(number, bytes(value))
+        return block(number, bytes(value))
     if kind == "s_list":
-        return _block(number, b"".join(_text(1, item) for item in value))
+        return block(number, b"".join(text(1, item) for item in value))
     if kind == "d_list":
-        return _block(number, _block(1, b"".join(struct.pack("<d", item) for item in value)))
+        return block(number, block(1, b"".join(struct.pack("<d", item) for item in value)))
     if kind == "dim_orders":
-        return _block(number, _orders(value))
+        return block(number, _orders(value))
     if kind == "dim_orders_list":
-        return _block(number, b"".join(_block(1, _orders(item)) for item in value))
-    return _block(number, _packed(value))
+        return block(number, b"".join(block(1, _orders(item)) for item in value))
+    return block(number, packed(value))
 
 
 def _entries(number: int, entries: Mapping[str, Data]) -> bytes:
     return b"".join(
-        _block(number, _text(1, key) + _block(2, _data(data))) for key, data in entries.items()
+        block(number, text(1, key) + block(2, _data(data))) for key, data in entries.items()
     )
 
 
 def write_uff(uff: Uff) -> bytes:
     """The file's bytes."""
     nodes = [
-        _text(1, node.id)
-        + b"".join(_text(2, name) for name in node.inputs)
-        + _text(3, node.operation)
+        text(1, node.id)
+        + b"".join(text(2, name) for name in node.inputs)
+        + text(3, node.operation)
         + _entries(4, node.fields)
         for node in uff.nodes
     ]
-    graph = _text(1, "main") + b"".join(_block(2, node) for node in nodes)
-    descriptors = (_text(1, name) + _number(2, 1) for name in uff.descriptors)
+    graph = text(1, "main") + b"".join(block(2, node) for node in nodes)
+    descriptors = (text(1, name) + number_field(2, 1) for name in uff.descriptors)
     return (
-        _number(1, 1)
-        + _number(2, _CORE_VERSION)
-        + b"".join(_block(3, descriptor) for descriptor in descriptors)
-        + _block(4, graph)
+        number_field(1, 1)
+        + number_field(2, _CORE_VERSION)
+        + b"".join(block(3, descriptor) for descriptor in descriptors)
+        + block(4, graph)
         + _entries(5, uff.referenced)
     )
 
@@ -200,151 +190,37 @@ def write_uff(uff: Uff) -> bytes:
 # --- reading ----------------------------------------------------------------------------------
 
 
-class _DamagedError(Exception):
-    """What is wrong, without the file's name."""
-
-
-class _Message:
-    """The fields of one message, a slice of the file. Numbers are int, the rest memoryviews."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data, self._at = data, 0
-
-    def __iter__(self) -> Iterator[tuple[int, Any]]:
-        while self._at < len(self._data):
-            tag = self._varint()
-            number, wire = tag >> 3, tag & 7
-            if number == 0:
-                raise _DamagedError("a field without a number")
-            if wire == 0:
-                yield number, self._varint()
-                continue
-            size = {1: 8, 5: 4}.get(wire)
-            if wire == 2:
-                size = self._varint()
-            if size is None:
-                raise _DamagedError(f"wire type {wire}")
-            if size > len(self._data) - self._at:
-                raise _DamagedError("a field runs past its message")
-            yield number, self._data[self._at : self._at + size]
-            self._at += size
-
-    def _varint(self) -> int:
-        value = shift = 0
-        while self._at < len(self._data) and shift < 70:
-            byte = self._data[self._at]
-            self._at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value & ((1 << 64) - 1)
-            shift += 7
-        raise _DamagedError("a number runs past its end")
-
-
-def _fields(value: Any) -> Iterator[tuple[int, Any]]:
-    if not isinstance(value, memoryview):
-        raise _DamagedError("a number where a message belongs")
-    return iter(_Message(value))
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, memoryview) or len(value) > _MAX_NAME:
-        raise _DamagedError("a name is no text or too long")
-    try:
-        return bytes(value).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _DamagedError("a name is not UTF-8") from error
-
-
-def _int64(value: Any) -> int:
-    if not isinstance(value, int):
-        raise _DamagedError("text where a number belongs")
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _double(value: Any) -> float:
-    if not isinstance(value, memoryview) or len(value) != 8:
-        raise _DamagedError("a floating-point number of another size")
-    return float(struct.unpack("<d", value)[0])
-
-
-def _numbers(value: Any) -> tuple[int, ...]:
-    """{1 val*}: packed, or one field for each."""
-    found: list[int] = []
-    for number, item in _fields(value):
-        if number != 1:
-            continue
-        if isinstance(item, int):
-            found.append(_int64(item))
-        else:
-            packed = _Message(item)
-            while packed._at < len(item):
-                found.append(_int64(packed._varint()))
-                _bounded(found)
-        _bounded(found)
-    return tuple(found)
-
-
-def _bounded(items: Any) -> None:
-    if len(items) > _MAX_ENTRIES:
-        raise _DamagedError(f"more than {_MAX_ENTRIES} entries")
-
-
-def _doubles(value: Any) -> tuple[float, ...]:
-    found: list[float] = []
-    for number, item in _fields(value):
-        if number != 1 or not isinstance(item, memoryview) or len(item) % 8:
-            raise _DamagedError("a list of floating-point numbers of another size")
-        found += struct.unpack(f"<{len(item) // 8}d", item)
-        _bounded(found)
-    return tuple(found)
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    found: list[str] = []
-    for number, item in _fields(value):
-        if number == 1:
-            found.append(_name(item))
-            _bounded(found)
-    return tuple(found)
-
-
-def _pair(value: Any) -> dict[int, Any]:
-    """The fields 1 and 2, what an entry of a map consists of."""
-    return {number: item for number, item in _fields(value) if number in (1, 2)}
-
-
 def _order(value: Any) -> tuple[int, ...]:
-    for number, entry in _fields(value):
+    for number, entry in fields_of(value):
         if number != 1:
             continue
-        parts = _pair(entry)
-        if _int64(parts.get(1, 0)) == _SPECIAL and 2 in parts:
-            return _numbers(parts[2])
-    raise _DamagedError("an order of dimensions without its key")
+        parts = pair(entry)
+        if int64(parts.get(1, 0)) == _SPECIAL and 2 in parts:
+            return numbers(parts[2])
+    raise DamagedError("an order of dimensions without its key")
 
 
 def _order_list(value: Any) -> tuple[tuple[int, ...], ...]:
     found: list[tuple[int, ...]] = []
-    for number, item in _fields(value):
+    for number, item in fields_of(value):
         if number == 1:
             found.append(_order(item))
-            _bounded(found)
+            bounded_count(found)
     return tuple(found)
 
 
 _READ: Mapping[str, Any] = {
-    "s": _name,
-    "s_list": _texts,
-    "d": _double,
-    "d_list": _doubles,
-    "b": lambda value: bool(_int64(value)),
-    "b_list": lambda value: tuple(bool(item) for item in _numbers(value)),
-    "i": _int64,
-    "i_list": _numbers,
-    "ref": _name,
-    "dtype": _int64,
-    "dtype_list": _numbers,
+    "s": name_of,
+    "s_list": texts,
+    "d": double,
+    "d_list": doubles,
+    "b": lambda value: bool(int64(value)),
+    "b_list": lambda value: tuple(bool(item) for item in numbers(value)),
+    "i": int64,
+    "i_list": numbers,
+    "ref": name_of,
+    "dtype": int64,
+    "dtype_list": numbers,
     "dim_orders": _order,
     "dim_orders_list": _order_list,
 }
@@ -353,11 +229,11 @@ _READ: Mapping[str, Any] = {
 def _read_data(value: Any) -> Data | None:
     """The last kind that is set, as protobuf has it; None where none is (an unset value)."""
     result = None
-    for number, item in _fields(value):
+    for number, item in fields_of(value):
         kind = _KIND_OF.get(number)
         if kind == "blob":
             if not isinstance(item, memoryview):
-                raise _DamagedError("a number where a blob belongs")
+                raise DamagedError("a number where a blob belongs")
             result = Data(kind, item)
         elif kind is not None:
             result = Data(kind, _READ[kind](item))
@@ -366,13 +242,13 @@ def _read_data(value: Any) -> Data | None:
 
 def _read_entry(value: Any, into: dict[str, Data]) -> int:
     """Reads an entry of a map; returns its size, a blob's values not counted."""
-    parts = _pair(value)
-    key = _name(parts[1]) if 1 in parts else ""
+    parts = pair(value)
+    key = name_of(parts[1]) if 1 in parts else ""
     data = _read_data(parts[2]) if 2 in parts else None
     if data is None:
         return len(value)
     into[key] = data
-    _bounded(into)
+    bounded_count(into)
     return len(value) - (len(data.value) if data.kind == "blob" else 0)
 
 
@@ -380,28 +256,28 @@ def _read_node(value: Any) -> Node:
     name = operation = ""
     inputs: list[str] = []
     fields: dict[str, Data] = {}
-    for number, item in _fields(value):
+    for number, item in fields_of(value):
         if number == 1:
-            name = _name(item)
+            name = name_of(item)
         elif number == 2:
-            inputs.append(_name(item))
-            _bounded(inputs)
+            inputs.append(name_of(item))
+            bounded_count(inputs)
         elif number == 3:
-            operation = _name(item)
+            operation = name_of(item)
         elif number == 4:
             _read_entry(item, fields)
     if not name or not operation:
-        raise _DamagedError("a node without a name or an operation")
+        raise DamagedError("a node without a name or an operation")
     return Node(name, operation, tuple(inputs), fields)
 
 
 def _read_nodes(value: Any) -> list[Node]:
     nodes: list[Node] = []
-    for number, item in _fields(value):
+    for number, item in fields_of(value):
         if number == 2:
             nodes.append(_read_node(item))
             if len(nodes) > MAX_NODES:
-                raise _DamagedError(f"more than {MAX_NODES} nodes")
+                raise DamagedError(f"more than {MAX_NODES} nodes")
     return nodes
 
 
@@ -417,28 +293,28 @@ def read_uff(data: bytes, shown: str) -> Uff:
     descriptors: list[str] = []
     graphs = structure = 0
     try:
-        for number, value in _Message(memoryview(data)):
+        for number, value in Message(memoryview(data)):
             # Python's objects are many times larger than the bytes that they are read from.
             structure += len(value) if number == 4 and isinstance(value, memoryview) else 0
             if structure > _MAX_STRUCTURE:
-                raise _DamagedError(f"more than {_MAX_STRUCTURE} bytes besides the weights")
-            if number == 2 and _int64(value) > _CORE_VERSION:
-                raise _DamagedError(
+                raise DamagedError(f"more than {_MAX_STRUCTURE} bytes besides the weights")
+            if number == 2 and int64(value) > _CORE_VERSION:
+                raise DamagedError(
                     f"a core descriptor of version {value}, known is {_CORE_VERSION}"
                 )
             if number == 3:
-                descriptors.append(_name(_pair(value).get(1, memoryview(b""))))
-                _bounded(descriptors)
+                descriptors.append(name_of(pair(value).get(1, memoryview(b""))))
+                bounded_count(descriptors)
             elif number == 4:
                 nodes, graphs = _read_nodes(value), graphs + 1
             elif number == 5:
                 structure += _read_entry(value, referenced)
         if graphs != 1:
-            raise _DamagedError(f"{graphs} graphs instead of one")
+            raise DamagedError(f"{graphs} graphs instead of one")
         if not nodes:
-            raise _DamagedError("its graph is empty")
+            raise DamagedError("its graph is empty")
         nodes = _sorted(nodes)
-    except _DamagedError as error:
+    except DamagedError as error:
         raise BundleError(f"{shown}: is no UFF file that can be read: {error}") from error
     return Uff(tuple(nodes), referenced, tuple(descriptors))
 
@@ -447,7 +323,7 @@ def _sorted(nodes: list[Node]) -> list[Node]:
     """In an order of computation; without recursion, as files may be deep."""
     by_id = {node.id: node for node in nodes}
     if len(by_id) != len(nodes):
-        raise _DamagedError("two nodes of one name")
+        raise DamagedError("two nodes of one name")
     done: dict[str, bool] = {}  # False: its inputs are being looked at
     order: list[Node] = []
     for first in nodes:
@@ -463,9 +339,9 @@ def _sorted(nodes: list[Node]) -> list[Node]:
             done[node.id] = False
             for name in node.inputs:
                 if name not in by_id:
-                    raise _DamagedError(f"{node.id} reads {name}, which there is not")
+                    raise DamagedError(f"{node.id} reads {name}, which there is not")
                 if done.get(name) is False:
-                    raise _DamagedError(f"{node.id} and {name} wait for each other")
+                    raise DamagedError(f"{node.id} and {name} wait for each other")
                 if name not in done:
                     waiting.append(name)
     return order

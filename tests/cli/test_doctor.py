@@ -318,8 +318,16 @@ def test_the_report_for_a_person(
     one = make(jetson(tmp_path, "NVIDIA Jetson Nano", "32.7.4", "Ubuntu 18.04"), NANO, "aarch64")
     monkeypatch.setattr(machine, "this_machine", lambda: one)
     monkeypatch.setenv("COLUMNS", "100")
+    searched = "its plug-in was not found (/usr/lib/one.so, /usr/lib/two.so): build it"
+    absent = [
+        {"name": "openvino", "version": "", "available": False, "why": "not built in"},
+        {"name": "tensorrt", "version": "", "available": False, "why": f"tensorrt: {searched}"},
+    ]
+    monkeypatch.setattr(_core, "runtimes", lambda: absent)
     assert program(["doctor"]) == ExitCode.NO  # nothing runs there
     text = capsys.readouterr().out
     for said in ("NVIDIA Jetson Nano", "JetPack 4 (L4T 32.7.4)", "✗  jetson-nano", "elsewhere"):
         assert said in text
     assert "sudo apt install mosquitto" in text
+    assert "not OpenVINO: not built in" in text
+    assert "not TensorRT: its plug-in was not found: build it" in text

@@ -160,6 +160,12 @@ TEST_F(TfLite, SaysSoWhenTheFileIsNoNetwork) {
     folder.write("model.tflite", bytes);
     EXPECT_THAT(refusal(bundle, Code::kBundle), HasSubstr("model.tflite")) << bytes.size();
   }
+  std::string renamed = whole;
+  for (std::size_t at = 0; (at = renamed.find("mean", at)) != std::string::npos; ++at) {
+    renamed.replace(at, 4, "m\x91\n\xff");
+  }
+  folder.write("model.tflite", renamed);
+  EXPECT_THAT(refusal(bundle, Code::kBundle), HasSubstr("m???"));
 }
 
 }  // namespace

@@ -60,6 +60,27 @@ def test_every_algorithm(
     compiled(contract_bundle(algorithm), precision)
 
 
+def test_what_the_engine_depends_on_makes_it_again(
+    contract_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another library, driver or device: the old entry is left alone, a new one is built."""
+    folder = contract_bundle("simcc")
+    first = compile_bundle(folder, "x86-rtx", "fp16")
+    assert compile_bundle(folder, "x86-rtx", "fp16").cached
+    paths = {first.path}
+    for name in ("version", "driver", "device"):
+        with monkeypatch.context() as changed:
+            changed.setattr(tensorrt_rtx, name, lambda recipe: "another")
+            result = compile_bundle(folder, "x86-rtx", "fp16")
+        assert not result.cached
+        paths.add(result.path)
+        own = compile_bundle(folder, "x86-rtx", "fp16")
+        assert (own.cached, own.path) == (True, first.path)
+    assert len(paths) == 4
+    smaller = compile_bundle(folder, "x86-rtx", "fp16", max_batch=2)
+    assert not smaller.cached
+
+
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
 def test_every_shipped_bundle(folder: Path) -> None:
     sizes = {}

@@ -5,7 +5,9 @@ set(POSEWIRE_DECLARED ${PROJECT_SOURCE_DIR}/cpp/infer/tensorrt_api)
 
 add_library(posewire_fake_cuda SHARED tensorrt/fake_cuda.cpp)
 target_link_libraries(posewire_fake_cuda PRIVATE posewire_options)
-target_include_directories(posewire_fake_cuda PUBLIC . ${POSEWIRE_DECLARED})
+target_include_directories(posewire_fake_cuda PUBLIC .)
+# As the vendor's would be: their names are not ours to choose.
+target_include_directories(posewire_fake_cuda SYSTEM PUBLIC ${POSEWIRE_DECLARED})
 set_target_properties(posewire_fake_cuda PROPERTIES CXX_VISIBILITY_PRESET default)
 
 function(posewire_fake_tensorrt mode) # further: definitions
