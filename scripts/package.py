@@ -210,6 +210,9 @@ def build(
             command.append(f"-DPython_INCLUDE_DIR={target.root}/usr/include/{name}")
             tag = f".cpython-{name[6:].replace('.', '')}-{target.triplet}.so"
             command += [f"-DNB_SUFFIX={tag}", "-DNB_SUFFIX_S=.abi3.so"]
+    nvcc = Path("/usr/local/cuda/bin/nvcc")  # JetPack leaves it outside of PATH
+    if target.native and nvcc.exists():
+        os.environ.setdefault("CUDACXX", str(nvcc))
     say(f"configuring and building in {tree}")
     with open(work / "configure.log", "wb") as log:
         configured = subprocess.run(list(map(str, command)), stdout=log, stderr=log, check=False)
@@ -295,7 +298,9 @@ def library_packages(target: Target, made: Path, site: Path) -> list[str]:
     own = {path.name for path in site.rglob("*.so*")} | {path.name for path in made.rglob("*.so*")}
     wanted: set[str] = set()
     for path in elf_files(made):
-        wanted |= needed(path)
+        # A plug-in is tried when the engine needs it, and says what is missing: no dependency.
+        if not path.name.startswith("libposewire_tensorrt"):
+            wanted |= needed(path)
     known: dict[str, str] = {}
     for path in sorted((target.root / "var/lib/dpkg/info").glob("*.shlibs")):
         if f":{target.arch}." not in path.name and not target.native:

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compiled bundles of the rows that the engine is built with, and what the tests of these rows share.
+// Compiled bundles of the rows that the engine is built with, and what the tests of these rows
+// share.
 #pragma once
 
 #include <fstream>
