@@ -55,14 +55,18 @@ VERBS: dict[str, Verb] = {
     "train": Verb("train", "Train a pose network from a TOML file.", _MODEL),
     "evaluate": Verb("evaluate", "COCO AP of a bundle on labelled pictures.", _MODEL),
     "export": Verb("export", "Turn a training run into a portable bundle.", _MODEL),
+    "import": Verb("import_network", "Turn a third-party network into a bundle.", _MODEL),
     "compile": Verb("compile", "Compile a portable bundle for one target.", _MODEL),
     "inspect": Verb("inspect", "Show what a bundle holds.", _MODEL),
     "verify": Verb("verify", "Check a bundle: schema, sizes, checksums.", _MODEL),
     "run": Verb("run", "Poses from a source to files, without a broker.", _DEVICE),
     "serve": Verb("serve", "The daemon: cameras in, poses out over MQTT.", _DEVICE),
+    "update": Verb("update", "Give a running node another bundle, or the old one back.", _DEVICE),
+    "first-boot": Verb("first_boot", "Make a flashed device a node, once.", _DEVICE),
     "listen": Verb("listen", "Print the poses that a broker carries, a line a frame.", _DEVICE),
     "bench": Verb("bench", "Frames per second against the ceiling of inference alone.", _DEVICE),
     "bench decode": Verb("bench_decode", "Microseconds a frame of one decoder.", _DEVICE),
+    "doctor": Verb("doctor", "What this machine can compile and run, what is missing.", _DEVICE),
 }
 
 

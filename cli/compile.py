@@ -6,7 +6,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +22,7 @@ def command(
         str | None, typer.Option(help="What to compile for; default: this machine's.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16, int8, or auto: the fastest that passes the gate.")
+        str, typer.Option(help="fp32, fp16, bf16, int8, or auto: the fastest that passes the gate.")
     ] = "auto",
     labels: Annotated[
         Path | None,
@@ -39,6 +38,26 @@ def command(
     max_batch: Annotated[
         int, typer.Option(min=0, help="Pictures per inference; 0: the target's own.")
     ] = 0,
+    keep_layers: Annotated[
+        str,
+        typer.Option(
+            help="Layers of an INT8 network that stay in floating point: names with commas, none, "
+            "or auto: the heads, and after a refusal by the gate those that spoil the most."
+        ),
+    ] = "auto",
+    int8: Annotated[
+        str | None,
+        typer.Option(
+            help="TensorRT before 11: calibrate makes int8 on the device from the fp32 network, "
+            "qdq (the default) takes the bundle's int8 one."
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="A folder of 32 pictures or more, for --int8 calibrate.")
+    ] = None,
+    dla_core: Annotated[
+        int | None, typer.Option(min=0, help="A Jetson's DLA core to compile for.")
+    ] = None,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Take what was compiled before.")
     ] = True,
@@ -52,10 +71,18 @@ def command(
     \b
     posewire compile models/coco17 --precision auto
     posewire compile models/coco17 --precision int8 --labels val.json --images val/ -o coco17-int8
+    posewire compile models/coco17 --target jetson-orin --precision fp16
     """
     from posewire.edge.prepare import default_target
     from posewire.targets import compile_bundle
 
+    options: dict[str, object] = {}
+    if int8 is not None:
+        options["int8"] = int8
+    if calibration is not None:
+        options["calibration"] = str(calibration.absolute())
+    if dla_core is not None:
+        options["dla_core"] = dla_core
     with phases() as progress:
         result = compile_bundle(
             bundle,
@@ -65,17 +92,20 @@ def command(
             labels=labels,
             images=images,
             max_batch=max_batch,
+            keep_layers=keep_layers,
+            options=options,
             use_cache=cache,
             progress=progress,
         )
     if json:
-        gate = None if result.gate is None else asdict(result.gate)
+        gate = None if result.gate is None else result.gate.as_json()
         out.figures(
             {
                 "bundle": str(result.path.absolute()),
                 "precision": result.precision,
                 "gate": gate,
                 "pending": result.pending,
+                "kept_layers": list(result.kept),
                 "cached": result.cached,
                 "fps": {name: round(fps, 1) for name, fps in result.fps.items()},
                 "rejected": result.rejected,
@@ -93,6 +123,12 @@ def command(
             f"gate ({result.gate.kind}, {result.gate.pictures} pictures): {result.gate.value:.4f}, "
             f"limit {result.gate.limit}"
         )
+        lost = sorted(result.gate.keypoints.items(), key=lambda item: -item[1])[:3]
+        if lost and lost[0][1] > 0.0005:
+            worst = ", ".join(f"{name} {drop:.3f}" for name, drop in lost)
+            out.note(f"keypoints that lose most: {worst}")
+    if result.kept:
+        out.note(f"kept in floating point: {', '.join(result.kept)}")
     print(f"{result.path} ({result.precision}{', cached' if result.cached else ''})")
 
 

@@ -13,12 +13,14 @@ import typer
 from posewire.errors import ExitCode, PosewireError
 
 from . import out
-from .compile import phases
+from .against import difference, poses_of, runnable
 
 if TYPE_CHECKING:
     from posewire.decode import Poses
+    from posewire.manifest import Manifest
     from posewire.score import Labels, Score
     from posewire.skeleton import Skeleton
+    from posewire.top_down import Boxes, BoxScore
 
 
 def command(
@@ -31,6 +33,12 @@ def command(
         str, typer.Option(help="What a portable bundle is compiled to (cached).")
     ] = "fp32",
     target: Annotated[str | None, typer.Option(help="Default: this machine's.")] = None,
+    boxes: Annotated[
+        Literal["annotated"] | None, typer.Option(help="Top-down: crop by the labels' own boxes.")
+    ] = None,
+    detector: Annotated[
+        Path | None, typer.Option(help="Top-down: crop by the boxes of this detector bundle.")
+    ] = None,
     ids: Annotated[
         Literal["all", "even", "odd"],
         typer.Option(help="Only pictures with such ids: what training held out."),
@@ -41,54 +49,141 @@ def command(
     pictures: Annotated[
         int, typer.Option(min=0, help="How many pictures to draw the poses into.")
     ] = 16,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="BUNDLE", help="Compare with this one, on the same pictures."),
+    ] = None,
+    against_precision: Annotated[
+        str, typer.Option(help="What that one is compiled to, if portable.")
+    ] = "fp32",
+    against_target: Annotated[
+        str | None, typer.Option(help="Its target; default: the same as the bundle's.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="End with the figures as JSON.")] = False,
 ) -> None:
     """Measure COCO AP: every labelled picture counts, also those without people or poses.
 
     Labels of another skeleton are compared by the keypoints' meaning; keypoints that the bundle
     does not know are left out and counted. Writes figures.json, poses.json (COCO results) and
-    pictures/ into the output folder.
+    pictures/ into the output folder. A top-down bundle needs boxes: the labels' or a detector's.
+    Of a detector bundle the AP of boxes is measured. --against adds the difference in AP to another
+    bundle, or to another precision of the same, with a 95 % interval (paired bootstrap over
+    pictures).
 
     \b
     posewire evaluate models/coco17 person_keypoints_val2017.json --images val2017 --json
+    posewire evaluate models/simplepose val.json --images val2017 --detector models/yolox
+    posewire evaluate models/coco17 labels.json --images pictures --precision int8 \
+        --against models/coco17 --json
     """
-    from posewire.bundle import verify_bundle
-    from posewire.score import coco_ap, load_labels, pck, run_pictures
+    import tempfile
+
+    from posewire.bundle import read_manifest, verify_bundle
+    from posewire.score import load_labels
 
     manifest = verify_bundle(bundle)
-    if manifest.skeleton is None:
-        raise PosewireError(f"{bundle}: a detector has no keypoints to score", ExitCode.BUNDLE)
+    _check_boxes(bundle, manifest, boxes, detector)
     labels = load_labels(annotations, manifest.skeleton).only(ids)
     paths = labels.files(images)
-    compiled, ran = bundle, manifest
-    if manifest.target is None:
-        from posewire.edge.prepare import default_target
-        from posewire.targets import compile_bundle
-
-        with phases() as progress:
-            made = compile_bundle(bundle, target or default_target(), precision, progress=progress)
-        compiled, ran = made.path, verify_bundle(made.path)
-    with out.progress(unit="pictures") as bar:
-        task = bar.add_task("evaluate", total=len(paths), said="")
-        poses = run_pictures(compiled, paths, lambda n: bar.update(task, advance=n))
-    by_image = dict(zip((int(image["id"]) for image in labels.images), poses, strict=True))
-    score = coco_ap(labels, by_image, manifest.skeleton)
-    torso = pck(labels, by_image, manifest.skeleton)
-    assert ran.target is not None
-    figures = _figures(score, torso) | {
+    other = None
+    with tempfile.TemporaryDirectory(prefix="posewire-evaluate-") as scratch:
+        compiled = runnable(bundle, target, precision, Path(scratch, "one"))
+        crops = _crops(manifest, detector, target, precision, labels, images, Path(scratch, "two"))
+        by_image = poses_of(compiled, labels, images, crops)
+        target_of = read_manifest(compiled).target
+        if against is not None:
+            verify_bundle(against)
+            wanted = against_target or target
+            compared = runnable(against, wanted, against_precision, Path(scratch, "other"))
+            other = difference(labels, by_image, manifest, compared, images, crops)
+    assert target_of is not None
+    facts = {
         "bundle": manifest.name,
         "version": manifest.version,
-        "precision": ran.target.precision,
-        "runtime": f"{ran.target.runtime} {ran.target.runtime_version}",
+        "precision": target_of.precision,
+        "runtime": f"{target_of.runtime} {target_of.runtime_version}",
         "annotations": str(annotations),
         "ids": ids,
     }
-    _write(output, figures, labels, by_image, manifest.skeleton)
-    _draw(output / "pictures", paths, poses, manifest.skeleton, pictures)
-    _table(figures, score)
+    if manifest.mode == "top_down":
+        facts["boxes"] = "annotated" if detector is None else str(detector)
+    figures = _scored(manifest, labels, by_image) | facts
+    if other is not None:
+        figures["against"] = other
+    _write(output, figures, labels, by_image, _skeleton(manifest))
+    poses = list(by_image.values())
+    _draw(output / "pictures", paths, poses, _skeleton(manifest), pictures)
+    _table(figures)
     out.note(f"figures, poses and pictures: {output}")
     if json:
         out.figures(figures)
+
+
+def _check_boxes(
+    bundle: Path, manifest: Manifest, boxes: str | None, detector: Path | None
+) -> None:
+    given = (boxes is not None) + (detector is not None)
+    if manifest.mode == "top_down" and given != 1:
+        raise PosewireError(
+            f"{bundle}: is top_down: give --boxes annotated or --detector BUNDLE", ExitCode.USAGE
+        )
+    if manifest.mode != "top_down" and given:
+        raise PosewireError(f"{bundle}: is {manifest.mode} and takes no boxes", ExitCode.USAGE)
+
+
+def _crops(
+    manifest: Manifest,
+    detector: Path | None,
+    target: str | None,
+    precision: str,
+    labels: Labels,
+    images: Path,
+    scratch: Path,
+) -> Mapping[int, Boxes] | None:
+    """Boxes by image id for a top-down bundle, the labels' or the detector's; None for others."""
+    from posewire.bundle import verify_bundle
+    from posewire.top_down import annotated_boxes, boxes_of
+
+    if manifest.mode != "top_down":
+        return None
+    if detector is None:
+        return annotated_boxes(labels)
+    mode = verify_bundle(detector).mode
+    if mode != "detector":
+        raise PosewireError(f"{detector}: is {mode}, no detector", ExitCode.BUNDLE)
+    found = poses_of(runnable(detector, target, precision, scratch), labels, images, task="detect")
+    return {image: boxes_of(poses) for image, poses in found.items()}
+
+
+def _skeleton(manifest: Manifest) -> Skeleton:
+    from posewire.top_down import BOX
+
+    return manifest.skeleton or BOX
+
+
+def _scored(manifest: Manifest, labels: Labels, poses: Mapping[int, Poses]) -> dict[str, Any]:
+    from posewire.score import coco_ap, pck
+    from posewire.top_down import box_ap, boxes_of
+
+    if manifest.skeleton is None:
+        score = box_ap(labels, {image: boxes_of(one) for image, one in poses.items()})
+        return _boxes_figures(score)
+    return _figures(
+        coco_ap(labels, poses, manifest.skeleton), pck(labels, poses, manifest.skeleton)
+    )
+
+
+def _boxes_figures(score: BoxScore) -> dict[str, Any]:
+    values = {
+        "box AP": score.ap,
+        "box AP50": score.ap50,
+        "box AP75": score.ap75,
+        "box APmedium": score.ap_medium,
+        "box APlarge": score.ap_large,
+        "box AR": score.ar,
+    }
+    shown: dict[str, Any] = {k: None if v < 0 else round(v, 5) for k, v in values.items()}
+    return shown | {"images": score.images, "people": score.people, "found": score.found}
 
 
 def _figures(score: Score, torso: float) -> dict[str, Any]:
@@ -159,16 +254,19 @@ def _draw(
             raise PosewireError(f"{folder}: {error.strerror}", ExitCode.CANNOT_WRITE) from error
 
 
-def _table(figures: Mapping[str, Any], score: Score) -> None:
+def _table(figures: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     title = (
         f"{figures['bundle']} {figures['version']} ({figures['precision']}): "
-        f"{score.images} pictures, {score.people} people, {score.found} poses found, "
-        f"{score.keypoints} keypoints compared"
+        f"{figures['images']} pictures, {figures['people']} people, {figures['found']} found"
     )
+    if "keypoints" in figures:
+        title += f", {figures['keypoints']} keypoints compared"
     table = Table(title=title)
-    for name in ("AP", "AP50", "AP75", "APmedium", "APlarge", "AR", "PCK@0.2"):
+    names = ("AP", "AP50", "AP75", "APmedium", "APlarge", "AR", "PCK@0.2")
+    boxes = tuple(f"box {name}" for name in names[:-1])
+    for name in boxes if "box AP" in figures else names:
         table.add_column(name, justify="right")
     values = [figures[str(column.header)] for column in table.columns]
     table.add_row(*("-" if value is None else f"{value:.3f}" for value in values))

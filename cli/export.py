@@ -31,6 +31,9 @@ def command(
         list[str] | None,
         typer.Option(help="fp32, fp16, int8, int8-u8; once for each; default: all."),
     ] = None,
+    tflite: Annotated[
+        bool, typer.Option(help="TFLite files too, of fp32 and int8 where these are chosen.")
+    ] = True,
     replace: Annotated[
         bool, typer.Option("--replace", help="An existing bundle is replaced, in one step.")
     ] = False,
@@ -38,7 +41,7 @@ def command(
         bool, typer.Option("--json", help="The last line says what was made, as JSON.")
     ] = False,
 ) -> None:
-    """Turn a training run into a portable bundle: ONNX in every precision, compared with Keras.
+    """Turn a training run into a portable bundle: ONNX and TFLite, compared with Keras.
 
     \b
     posewire export runs/first -o models/mine
@@ -57,6 +60,7 @@ def command(
             width=width,
             height=height,
             calibration=calibration,
+            tflite=tflite,
             replace=replace,
             say=lambda line: bar.update(task, description=line, advance=1),
             **more,

@@ -57,7 +57,8 @@ def _rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "artifact", f"{artifact.precision} {artifact.format}: {names} ({kilobytes:.0f} kB)"
     if manifest.target is not None:
         target = manifest.target
-        yield "target", f"{target.name}, {target.runtime} {target.runtime_version}, {target.device}"
+        machine = target.device or "any device"
+        yield "target", f"{target.name}, {target.runtime} {target.runtime_version}, {machine}"
         yield "precision", f"{target.precision}, batches of up to {target.max_batch}"
     if manifest.gate is not None:
         gate = manifest.gate

@@ -9,6 +9,8 @@
     path = "models/coco17-paf"           # relative to this file; portable ones are compiled here
     precision = "auto"                   # fp32 | fp16 | bf16 | int8 | auto
     target = "x86-cpu"                   # default: this machine's
+    state = "/var/lib/posewire"          # where `posewire update` puts bundles; slots.py's default
+    trial_s = 60.0                       # a new one must run so long before the old one is let go
 
     [mqtt]
     url = "mqtts://broker.local"         # mqtt://host[:1883] or mqtts://host[:8883]
@@ -109,6 +111,8 @@ class Bundle(_Section):
     path: File
     precision: Literal["fp32", "fp16", "bf16", "int8", "auto"] = "auto"
     target: Text | None = None
+    state: File | None = None
+    trial_s: Seconds = 60.0
 
 
 class Mqtt(_Section):

@@ -20,7 +20,7 @@ from types import FrameType
 
 import posewire
 from posewire.bundle import read_manifest
-from posewire.errors import ExitCode
+from posewire.errors import ExitCode, PosewireError
 from posewire.manifest import Manifest
 
 from . import messages
@@ -30,11 +30,13 @@ from .errors import EdgeError
 from .events import Event
 from .link import Broker
 from .machine import memory_mb, temperature_c
-from .mqtt import Publisher
+from .mqtt import Publisher, broker_of
 from .notify import Notifier
 from .prepare import compiled_bundle
+from .slots import Outcome, Store, state_folder
 from .sources import is_finite, is_lossless
 from .supervisor import Supervisor
+from .updates import Updates
 
 DRAIN_S = 10.0  # for poses of files that still wait when the last frame is done
 GIVE_UP_S = 3.0  # after SIGTERM, poses of files wait no longer for a broker that is away
@@ -64,6 +66,15 @@ class Daemon:
             lossless=all(is_lossless(camera) for camera in config.active.values()),
         )
         self._supervisor: Supervisor | None = None
+        self._starts = self._hangs = self._rejected = 0  # of earlier bundles' supervisors
+        self._manifest: Manifest | None = None
+        self._updates = Updates(
+            Store(state_folder(config.bundle.state), config.node),
+            config.bundle.path,
+            prepare=self._prepared,
+            trial_s=config.bundle.trial_s,
+            tell=self._tell_update,
+        )
 
     def run(self) -> ExitCode:
         """Returns when every source has ended or SIGTERM came (OK), or SIGINT (INTERRUPTED).
@@ -93,9 +104,40 @@ class Daemon:
         return ExitCode.INTERRUPTED if self._interrupted else ExitCode.OK
 
     def _work(self, command: list[str], folder: Path) -> None:
-        bundle = self._compiled()
-        manifest = read_manifest(bundle)
-        self._publisher.retain(self._topics.info, self._info(manifest))
+        """Bundle after bundle: the one to start with, then whatever updates bring or take back."""
+        compiled = self._first_bundle()
+        try:
+            while True:
+                self._run_bundle(compiled, command, folder)
+                if self._stopping():
+                    return
+                if not self._updates.must_end():
+                    self._updates.finished()
+                    return
+                failed = self._updates.failed
+                if failed is None:
+                    compiled = self._updates.exchange()
+                else:
+                    compiled = self._compiled(self._updates.take_back(failed))
+        finally:
+            self._updates.close()
+
+    def _first_bundle(self) -> Path:
+        """What ran last, compiled. Files are not interrupted by an update: they begin with it."""
+        compiled = self._compiled(self._updates.choose())
+        self._updates.look(None)
+        while self._finite and self._updates.preparing and not self._stopping():
+            self._extended_tick(0.1)
+            self._updates.look(None)
+        if self._finite and self._updates.must_end():
+            return self._updates.exchange()
+        return compiled
+
+    def _run_bundle(self, bundle: Path, command: list[str], folder: Path) -> None:
+        """One supervisor's life. What the engine of a bundle on trial ends with is no error."""
+        _log.info("running %s", bundle)
+        self._manifest = read_manifest(bundle)
+        self._tell_info()
         config = write_engine_config(
             folder,
             node=self._config.node,
@@ -104,7 +146,8 @@ class Daemon:
             keys=self._config.engine,
             sinks=self._config.sinks,
         )
-        self._supervisor = Supervisor(
+        self._updates.engine_starts()
+        self._supervisor = supervisor = Supervisor(
             lambda note: Engine(command, config, self._events(note)),
             heartbeat_s=self._config.engine.heartbeat_s,
             start_timeout_s=self._config.engine.start_timeout_s,
@@ -115,29 +158,58 @@ class Daemon:
         if self._finite:
             self._wait_for_broker()
         try:
-            self._supervisor.run(self._stopping, self._tick)
+            supervisor.run(lambda: self._stopping() or self._updates.must_end(), self._tick)
+        except EdgeError as error:
+            if not self._updates.on_trial:
+                raise
+            self._updates.engine_failed(str(error))
         finally:
             self._tell_health()  # the whole run's figures, however short it was
+            self._starts += supervisor.starts
+            self._hangs += supervisor.hangs
+            self._rejected += supervisor.rejected
+            self._supervisor = None
 
-    def _compiled(self) -> Path:
-        """The bundle to run; a first compilation takes its time, and says so."""
+    def _compiled(self, path: Path) -> Path:
+        """The bundle to run; a first compilation takes its time, and says so. An update's bundle
+        that cannot be compiled any more (a new runtime, say) is taken back."""
+        try:
+            if read_manifest(path).target is None:
+                _log.info("preparing %s for this machine (made once, then cached)", path)
+            return self._prepared(path, self._stopping, self._extended_tick, self._tell_preparing)
+        except PosewireError as error:
+            mendable = error.code not in (ExitCode.BUNDLE, ExitCode.NO)
+            if mendable or self._updates.of_config:
+                raise
+            return self._compiled(self._updates.take_back(str(error)))
+
+    def _prepared(
+        self,
+        path: Path,
+        stopping: Callable[[], bool],
+        tick: Callable[[float], None] = time.sleep,
+        say: Callable[[str], None] = lambda line: logging.getLogger("compile").info(line),
+    ) -> Path:
         keys = self._config.bundle
-
-        def tick(seconds: float) -> None:
-            self._notifier.extend(60)
-            self._tick(seconds)
-
-        if read_manifest(keys.path).target is None:
-            _log.info("preparing %s for this machine (made once, then cached)", keys.path)
-        bundle = compiled_bundle(
-            keys.path,
+        return compiled_bundle(
+            path,
             target=keys.target,
             precision=keys.precision,
-            stopping=self._stopping,
+            stopping=stopping,
             tick=tick,
+            say=say,
         )
-        _log.info("running %s", bundle)
-        return bundle
+
+    def _extended_tick(self, seconds: float) -> None:
+        """While systemd waits for the start."""
+        self._notifier.extend(60)
+        self._tick(seconds)
+
+    def _tell_preparing(self, line: str) -> None:
+        """From the child's reading thread: how far the first compilation is, to all who watch."""
+        logging.getLogger("compile").info(line)
+        self._notifier.status(line)
+        self._announce_cameras(line)
 
     def _wait_for_broker(self) -> None:
         """Files would be played to nobody; cameras are not waited for."""
@@ -199,6 +271,7 @@ class Daemon:
                 self._camera(name, "disabled")
 
     def _engine_down(self, why: str) -> None:
+        self._updates.engine_failed(why)
         for name in self._config.active:
             self._camera(name, "offline", why)
         self._health_s = float("-inf")  # tell now
@@ -211,7 +284,17 @@ class Daemon:
             self._tell_health()
         if self._progressing():
             self._notifier.feed()
+        if self._supervisor is not None and not self._finite:
+            self._updates.look(self._supervisor)
         time.sleep(seconds)
+
+    def _tell_info(self) -> None:
+        if self._manifest is not None:
+            self._publisher.retain(self._topics.info, self._info(self._manifest))
+
+    def _tell_update(self, outcome: Outcome) -> None:
+        self._notifier.status(f"update {outcome.name}: {outcome.state}")
+        self._tell_info()
 
     def _tell_health(self) -> None:
         self._publisher.push(self._topics.health, self._health(), lambda: True)
@@ -229,15 +312,15 @@ class Daemon:
             messages.Health(
                 uptime_s=time.monotonic() - self._began_s,
                 state=supervisor.state if supervisor else "starting",
-                starts=supervisor.starts if supervisor else 0,
-                hangs=supervisor.hangs if supervisor else 0,
+                starts=self._starts + (supervisor.starts if supervisor else 0),
+                hangs=self._hangs + (supervisor.hangs if supervisor else 0),
                 why=supervisor.why if supervisor else None,
                 stats=supervisor.watch.stats if supervisor else {},
                 published=figures.published,
                 dropped=figures.dropped,
                 queued_bytes=figures.queued_bytes,
                 connects=figures.connects,
-                rejected=supervisor.rejected if supervisor else 0,
+                rejected=self._rejected + (supervisor.rejected if supervisor else 0),
                 temperature_c=temperature_c(),
                 daemon_mb=memory_mb(os.getpid()),
                 engine_mb=memory_mb(engine.pid) if engine and engine.pid else None,
@@ -261,21 +344,12 @@ class Daemon:
         )
         tls = ("insecure" if keys.insecure else "verified") if keys.tls else "off"
         cameras = list(self._config.cameras)
-        return messages.info(self._config.node, posewire.__version__, model, cameras, tls)
+        last = self._updates.last
+        update = messages.Update(last.state, last.name, last.why) if last else None
+        return messages.info(self._config.node, posewire.__version__, model, cameras, tls, update)
 
     def _broker(self) -> Broker:
-        keys = self._config.mqtt
-        return Broker(
-            host=keys.host,
-            port=keys.port,
-            tls=keys.tls,
-            insecure=keys.insecure,
-            ca_file=keys.ca_file,
-            cert_file=keys.cert_file,
-            key_file=keys.key_file,
-            username=keys.username,
-            password=keys.password(),
-        )
+        return broker_of(self._config.mqtt)
 
     def _stopping(self) -> bool:
         return self._stopping_s is not None

@@ -147,8 +147,24 @@ class Model:
     skeleton: Mapping[str, Any] | None
 
 
-def info(node: str, version: str, model: Model, cameras: Sequence[str], tls: str) -> bytes:
-    """``tls`` is "verified", "insecure" or "off"."""
+@dataclass(frozen=True)
+class Update:
+    """What ``info`` says about the newest update; slots.py lists the states."""
+
+    state: str
+    name: str
+    why: str | None
+
+
+def info(
+    node: str,
+    version: str,
+    model: Model,
+    cameras: Sequence[str],
+    tls: str,
+    update: Update | None = None,
+) -> bytes:
+    """``tls`` is "verified", "insecure" or "off"; ``update`` None: there was none yet."""
     skeleton = model.skeleton and {
         key: model.skeleton[key] for key in ("name", "keypoints", "limbs")
     }
@@ -167,6 +183,7 @@ def info(node: str, version: str, model: Model, cameras: Sequence[str], tls: str
             "skeleton": skeleton,
             "cameras": list(cameras),
             "tls": tls,
+            "update": update and {"state": update.state, "name": update.name, "why": update.why},
         }
     )
 

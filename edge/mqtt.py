@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from . import messages
+from .config import Mqtt
 from .errors import EdgeError
 from .link import Broker, Link, LinkError
 from .ring import MAX_BYTES, Ring
@@ -32,6 +33,21 @@ STABLE_S = 30.0  # a connection that lasted so long starts the back-off anew
 HIGH_WATER_BYTES = MAX_BYTES // 8  # lossless: the sender waits above it
 
 _log = logging.getLogger("mqtt")
+
+
+def broker_of(keys: Mqtt) -> Broker:
+    """The broker that a config names, the password read now. Raises EdgeError naming its file."""
+    return Broker(
+        host=keys.host,
+        port=keys.port,
+        tls=keys.tls,
+        insecure=keys.insecure,
+        ca_file=keys.ca_file,
+        cert_file=keys.cert_file,
+        key_file=keys.key_file,
+        username=keys.username,
+        password=keys.password(),
+    )
 
 
 @dataclass(frozen=True)

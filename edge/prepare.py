@@ -35,7 +35,10 @@ def default_target() -> str:
     """This machine's target. Raises EdgeError where only its user can know."""
     machine = platform.machine()
     if machine not in _TARGETS:
-        raise EdgeError(f"bundle.target: no default for a {machine} machine; name the target")
+        raise EdgeError(
+            f"bundle.target: no default for a {machine} machine; name the target "
+            "(posewire doctor lists them)"
+        )
     return _TARGETS[machine]
 
 
@@ -57,7 +60,13 @@ def compiled_bundle(
     manifest = read_manifest(path)
     if manifest.target is not None:
         verify_bundle(path)
-        if manifest.target.runtime == "tensorrt":
+        if manifest.gate is not None and manifest.gate.kind == "pending":
+            raise EdgeError(
+                f"{path}: its accuracy gate is pending: nobody has judged it yet; name the "
+                "portable bundle, it is compiled and judged here",
+                ExitCode.BUNDLE,
+            )
+        if manifest.target.runtime in ("tensorrt", "tensorrt_rtx"):
             raise EdgeError(
                 f"{path}: a compiled TensorRT bundle is code and is not run from elsewhere; "
                 "name the portable bundle, it is compiled here",
@@ -107,8 +116,14 @@ def _result(path: Path, status: int, said: list[str], heard: list[str]) -> Path:
         raise EdgeError(
             f"{path}: `posewire compile --json` did not say where the bundle is", ExitCode.BUG
         ) from None
-    if read_manifest(made).target is None:
+    manifest = read_manifest(made)
+    if manifest.target is None:
         raise EdgeError(f"{made}: `posewire compile` made no compiled bundle", ExitCode.BUG)
+    if manifest.gate is not None and manifest.gate.kind == "pending":
+        raise EdgeError(
+            f"{path}: compiled, but its accuracy gate is pending: this machine cannot run it",
+            ExitCode.UNAVAILABLE,
+        )
     return made
 
 

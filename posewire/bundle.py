@@ -22,7 +22,7 @@ manifest.json is UTF-8 JSON of at most 4 MiB, no key twice, no NaN. Every key be
     artifacts     [{files: [name], format, precision,
                     input: {layout, dtype, mean?, std?, scale?, zero_point?},
                     outputs: [{name, layout, dtype, scale?, zero_point?}]}], one or more
-                  format     onnx | openvino | tensorrt | tflite | uff | fake
+                  format     onnx | openvino | tensorrt | tensorrt_rtx | tflite | uff | fake
                   precision  fp32 | fp16 | bf16 | int8 | int8-u8
                   layout     NHWC | NCHW, of a sequence NWC | NCW
                   dtype      uint8 | int8 | float16 | float32
@@ -31,8 +31,14 @@ manifest.json is UTF-8 JSON of at most 4 MiB, no key twice, no NaN. Every key be
                   scale, zero_point  both or neither, integer tensors only (an integer output and
                              an int8 input must have them): value = (stored - zero_point) * scale
                   The outputs name each of the manifest's outputs once, in any order.
-    target        null (portable) or {name, runtime, runtime_version, device, precision, max_batch}
-    gate          null or {kind: "ap" | "agreement" | "pending", value, limit, pictures}
+    target        null (portable) or {name, runtime, runtime_version, device, precision, max_batch,
+                  kept_layers?}; kept_layers [name], one or more: the layers of a quantised network
+                  that stayed in floating point
+    gate          null or {kind: "ap" | "agreement" | "pending", value, limit, pictures,
+                  keypoints?}; keypoints {name: drop of -1..1}: a keypoint's similarity is its OKS
+                  term exp(-d^2 / (8 sigma^2 area)) averaged over the people who have it, 0 for one
+                  not found (score.keypoint_similarity); the drop is the portable fp32's minus the
+                  compiled one's
     accuracy      [{data, metric, value, artifact}]: what was measured; artifact is a precision
     training      {...}: provenance, free
     derived_from  null or {name, version, sha256}: the portable bundle, sha256 of its manifest.json

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .skeleton import Skeleton
@@ -16,7 +16,7 @@ MODES = ("bottom_up", "top_down", "detector")
 LAYOUTS = ("NHWC", "NCHW")
 SEQUENCE_LAYOUTS = ("NWC", "NCW")
 DTYPES = ("uint8", "int8", "float16", "float32")
-FORMATS = ("onnx", "openvino", "tensorrt", "tflite", "uff", "fake")
+FORMATS = ("onnx", "openvino", "tensorrt", "tensorrt_rtx", "tflite", "uff", "fake")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-u8")
 GATES = ("ap", "agreement", "pending")
 RESERVED_FILES = ("manifest.json", "manifest.sig")
@@ -100,7 +100,8 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Target:
-    """The machine and precision that a compiled bundle was made for."""
+    """The machine and precision that a compiled bundle was made for. ``kept_layers``: the layers
+    of a quantised network that stayed in floating point."""
 
     name: str
     runtime: str
@@ -108,16 +109,19 @@ class Target:
     device: str
     precision: str
     max_batch: int
+    kept_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The accuracy gate's verdict: measured value, limit, number of pictures."""
+    """The accuracy gate's verdict: measured value, limit, number of pictures, and how much each
+    keypoint lost."""
 
     kind: str
     value: float
     limit: float
     pictures: int
+    keypoints: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -299,7 +303,9 @@ def _artifact(at: At, outputs: tuple[Output, ...]) -> Artifact:
 
 
 def _target(at: At) -> Target:
-    at.object(("name", "runtime", "runtime_version", "device", "precision", "max_batch"))
+    required = ("name", "runtime", "runtime_version", "device", "precision", "max_batch")
+    at.object(required, ("kept_layers",))
+    kept = at.optional("kept_layers", lambda a: tuple(item.text() for item in a.items(least=1)))
     return Target(
         at["name"].word(),
         at["runtime"].word(),
@@ -307,16 +313,24 @@ def _target(at: At) -> Target:
         at["device"].text(),
         at["precision"].choice(PRECISIONS),
         at["max_batch"].positive(4096),
+        kept or (),
     )
 
 
-def _gate(at: At) -> Gate:
-    at.object(("kind", "value", "limit", "pictures"))
+def _gate(at: At, skeleton: Skeleton | None) -> Gate:
+    at.object(("kind", "value", "limit", "pictures"), ("keypoints",))
+    drops = at["keypoints"] if at.has("keypoints") else None
+    for name in drops.mapping() if drops is not None else ():
+        if skeleton is None or name not in skeleton.keypoints:
+            at["keypoints"].fail(f"{brief(name)} is not a keypoint of the skeleton")
+        if not -1.0 <= at["keypoints"][name].number() <= 1.0:
+            at["keypoints"][name].fail("must be a number of -1..1")
     return Gate(
         at["kind"].choice(GATES),
         at["value"].number(),
         at["limit"].number(),
         at["pictures"].integer(0, 2**31 - 1, "an integer of 0"),
+        {name: float(value) for name, value in drops.mapping().items()} if drops else {},
     )
 
 
@@ -397,6 +411,7 @@ def check_manifest(data: object, file: str, sha256: str = "") -> Manifest:
     target = at["target"].or_null(_target)
     if target is not None and len(artifacts) != 1:
         at["artifacts"].fail("a compiled bundle carries exactly one")
+    skeleton = _skeleton(at["skeleton"], mode, file)
     files = _files(at["files"])
     for i, artifact in enumerate(artifacts):
         for j, name in enumerate(artifact.files):
@@ -408,14 +423,14 @@ def check_manifest(data: object, file: str, sha256: str = "") -> Manifest:
         name=at["name"].word(),
         version=at["version"].word(),
         mode=mode,
-        skeleton=_skeleton(at["skeleton"], mode, file),
+        skeleton=skeleton,
         input=_input(at["input"]),
         crop=at.optional("crop", _crop),
         outputs=outputs,
         decode=_decode(at["decode"]),
         artifacts=artifacts,
         target=target,
-        gate=at["gate"].or_null(_gate),
+        gate=at["gate"].or_null(lambda gate: _gate(gate, skeleton)),
         accuracy=tuple(_accuracy(item) for item in at["accuracy"].items()),
         training=at["training"].mapping(),
         derived_from=at["derived_from"].or_null(_derived_from),

@@ -30,7 +30,15 @@ from .engine_core import core as engine_core
 from .errors import ExitCode, PosewireError
 from .skeleton import Skeleton, convert_keypoints, load_skeleton, mapping, skeleton_names
 
-__all__ = ["Labels", "Score", "coco_ap", "load_labels", "pck", "run_pictures"]
+__all__ = [
+    "Labels",
+    "Score",
+    "coco_ap",
+    "keypoint_similarity",
+    "load_labels",
+    "pck",
+    "run_pictures",
+]
 
 _CHUNK = 16  # pictures between two calls of `progress`
 _MAX_PEOPLE = 20  # COCO's keypoint metric looks at the 20 best people of a picture
@@ -201,16 +209,8 @@ def coco_ap(labels: Labels, poses: Mapping[int, Poses], skeleton: Skeleton) -> S
 
     A labelled picture that ``poses`` lacks counts as one where nobody was found.
     """
-    compared = [bool(rule) for rule in mapping(skeleton, labels.skeleton)]
-    truth = _coco(_masked(labels, compared))
-    found = _coco({**truth.dataset, "annotations": _detections(labels, poses, skeleton)})
+    evaluation = matched(labels, poses, skeleton)
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = import_module("pycocotools.cocoeval").COCOeval(truth, found, "keypoints")
-        evaluation.params.kpt_oks_sigmas = np.array(labels.skeleton.sigmas)
-        evaluation.params.imgIds = sorted(int(image["id"]) for image in labels.images)
-        evaluation.params.catIds = [labels.category]
-        evaluation.params.maxDets = [_MAX_PEOPLE]
-        evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     ap, ap50, ap75, medium, large, ar = (float(value) for value in evaluation.stats[:6])
@@ -224,9 +224,25 @@ def coco_ap(labels: Labels, poses: Mapping[int, Poses], skeleton: Skeleton) -> S
         images=len(labels.images),
         people=labels.people,
         found=sum(len(one.scores) for one in poses.values()),
-        keypoints=sum(compared),
-        similarity=_similarity(evaluation, truth, found, labels.skeleton),
+        keypoints=sum(bool(rule) for rule in mapping(skeleton, labels.skeleton)),
+        similarity=_similarity(evaluation, labels.skeleton),
     )
+
+
+def matched(labels: Labels, poses: Mapping[int, Poses], skeleton: Skeleton) -> Any:
+    """pycocotools' COCOeval after evaluate(): poses matched with the labels picture by picture,
+    in the order of the pictures' ids, nothing added up yet."""
+    compared = [bool(rule) for rule in mapping(skeleton, labels.skeleton)]
+    truth = _coco(_masked(labels, compared))
+    found = _coco({**truth.dataset, "annotations": _detections(labels, poses, skeleton)})
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = import_module("pycocotools.cocoeval").COCOeval(truth, found, "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.array(labels.skeleton.sigmas)
+        evaluation.params.imgIds = sorted(int(image["id"]) for image in labels.images)
+        evaluation.params.catIds = [labels.category]
+        evaluation.params.maxDets = [_MAX_PEOPLE]
+        evaluation.evaluate()
+    return evaluation
 
 
 def _coco(data: Mapping[str, Any]) -> Any:
@@ -288,7 +304,8 @@ def _extent(points: NDArray[np.float32]) -> list[float]:
     return [float(low[0]), float(low[1]), *(float(side) for side in high - low)]
 
 
-def _similarity(evaluation: Any, truth: Any, found: Any, skeleton: Skeleton) -> dict[str, float]:
+def _similarity(evaluation: Any, skeleton: Skeleton) -> dict[str, float]:
+    truth, found = evaluation.cocoGt, evaluation.cocoDt
     total, count = np.zeros(skeleton.count), np.zeros(skeleton.count)
     variances = (2.0 * np.array(skeleton.sigmas)) ** 2
     whole = evaluation.params.areaRng[0]
@@ -354,3 +371,35 @@ def pck(
         right += int((near & labelled).sum())
         wrong += int((~near & labelled).sum())
     return right / (right + wrong) if right + wrong else -1.0
+
+
+def keypoint_similarity(
+    labels: Labels, poses: Mapping[int, Poses], skeleton: Skeleton
+) -> dict[str, float]:
+    """Per keypoint name: its OKS term exp(-d^2 / (2 area (2 sigma)^2)) averaged over all the
+    labelled people who have it, 0..1.
+
+    Unlike ``Score.similarity`` a person that is not found counts, with 0: each labelled person is
+    compared with the pose of the picture that has the highest OKS with it, and a keypoint that the
+    pose lacks is 0. Keypoints that nobody has, or that the bundle cannot know, are left out.
+    """
+    compared = np.array([bool(rule) for rule in mapping(skeleton, labels.skeleton)])
+    variances = (2.0 * np.array(labels.skeleton.sigmas)) ** 2
+    total, count = np.zeros(labels.skeleton.count), np.zeros(labels.skeleton.count)
+    for annotation in labels.data["annotations"]:
+        wanted = np.array(annotation["keypoints"], np.float64).reshape(-1, 3)
+        labelled = (wanted[:, 2] > 0) & compared
+        if annotation.get("iscrowd", 0) or not labelled.any():
+            continue
+        count[labelled] += 1
+        one = poses.get(int(annotation["image_id"]))
+        if one is None or len(one.scores) == 0:
+            continue
+        given = convert_keypoints(one.keypoints, skeleton, labels.skeleton).astype(np.float64)
+        squared = ((given[..., :2] - wanted[:, :2]) ** 2).sum(axis=2)
+        terms = np.exp(-squared / (2.0 * float(annotation["area"]) * variances))
+        terms = np.where(given[..., 2] > 0, terms, 0.0)
+        best = int(terms[:, labelled].mean(axis=1).argmax())
+        total[labelled] += terms[best, labelled]
+    names = enumerate(labels.skeleton.keypoints)
+    return {name: float(total[k] / count[k]) for k, name in names if count[k] > 0}

@@ -21,6 +21,7 @@ case "${1:-}" in
     packages+=(
       ccache clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 shellcheck
       libgtest-dev libgmock-dev libbenchmark-dev ffmpeg gir1.2-gst-rtsp-server-1.0 python3-gi
+      nodejs
     )
     ;;
   *)

@@ -23,6 +23,7 @@ serves several targets::
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -36,6 +37,9 @@ from .recipe import Recipe
 # runtime -> the file of this folder that compiles for it, imported when needed
 COMPILERS = {
     "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "tensorrt_rtx",
+    "tflite": "tflite",
 }
 
 
@@ -60,6 +64,28 @@ class Compiler(Protocol):
         recipe: Recipe,
         max_batch: int,
     ) -> tuple[dict[str, Path], dict[str, Any]]: ...
+
+
+def with_options(recipe: Recipe, options: Mapping[str, object]) -> Recipe:
+    """The recipe with a caller's own options. Raises TargetError (USAGE) for one that its runtime
+    does not read."""
+    if not options:
+        return recipe
+    known = compiler_of(recipe).OPTIONS
+    for key in options:
+        if key not in known:
+            raise TargetError(
+                f"{recipe.name}: {recipe.runtime} has no option {key}", ExitCode.USAGE
+            )
+    return replace(recipe, options={**recipe.options, **options})
+
+
+def source_of(compiler: Compiler, precision: str, recipe: Recipe) -> tuple[str, str]:
+    """(format, precision) of the portable artifact that a precision is compiled from: the
+    compiler's row, but for int8 that the runtime itself calibrates, which starts from fp32."""
+    form, kind = compiler.ARTIFACTS[precision]
+    calibrated = precision == "int8" and recipe.options.get("int8") == "calibrate"
+    return (form, "fp32") if calibrated else (form, kind)
 
 
 def compiler_of(recipe: Recipe) -> Compiler:

@@ -10,3 +10,9 @@ class TargetError(PosewireError):
     """A bundle cannot be compiled for this target, or the result failed its gate."""
 
     default_code = ExitCode.UNAVAILABLE
+
+
+class RefusedError(TargetError):
+    """The gate has measured, and the result is over the limit."""
+
+    default_code = ExitCode.NO

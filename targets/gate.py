@@ -9,8 +9,8 @@ AP; without, the disagreement 1 - OKS-AP of the compiled poses against the refer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -22,8 +22,9 @@ from posewire.decode import Decoder, Poses
 from posewire.engine_core import core as engine_core
 from posewire.errors import ExitCode
 from posewire.manifest import Artifact, Manifest
-from posewire.score import Labels, coco_ap, load_labels, run_pictures
+from posewire.score import Labels, coco_ap, keypoint_similarity, load_labels, run_pictures
 from posewire.skeleton import Skeleton
+from posewire.top_down import BOX
 
 from .errors import TargetError
 from .recipe import Recipe
@@ -39,16 +40,24 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class Verdict:
     """What stands in the manifest's ``gate``; passed where value <= limit. A pending one has
-    judged nothing, so it has not passed."""
+    judged nothing, so it has not passed. ``keypoints``: the drop in similarity of each keypoint
+    that the truth has (score.keypoint_similarity), the reference's minus the compiled one's."""
 
     kind: str
     value: float
     limit: float
     pictures: int
+    keypoints: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
         return self.kind != "pending" and self.value <= self.limit
+
+    def as_json(self) -> dict[str, Any]:
+        """The manifest's object."""
+        values = {"kind": self.kind, "value": self.value, "limit": self.limit}
+        drops = {"keypoints": dict(self.keypoints)} if self.keypoints else {}
+        return {**values, "pictures": self.pictures, **drops}
 
 
 def portable_fp32(manifest: Manifest, folder: Path) -> tuple[int, Artifact]:
@@ -81,7 +90,7 @@ def reference_poses(
         progress("reference", done, len(paths))
         picture = engine_core().read_picture(str(path))
         fitted, box = engine_core().letterbox(picture, manifest.input.width, manifest.input.height)
-        feed = {manifest.input.name: _input(fitted, manifest, artifact)}
+        feed = {manifest.input.name: input_tensor(fitted, manifest, artifact)}
         outputs = dict(zip(names, session.run(names, feed), strict=True))
         poses = decoder.decode(outputs)
         keypoints = poses.keypoints.copy()
@@ -94,7 +103,7 @@ def reference_poses(
     return results
 
 
-def _input(fitted: Any, manifest: Manifest, artifact: Artifact) -> Any:
+def input_tensor(fitted: Any, manifest: Manifest, artifact: Artifact) -> Any:
     """BGR uint8 [H, W, 3] -> the artifact's own input tensor, batch of one."""
     tensor = fitted[..., ::-1] if manifest.input.channels == "RGB" else fitted
     if artifact.input.dtype == "float32":
@@ -108,12 +117,11 @@ def _input(fitted: Any, manifest: Manifest, artifact: Artifact) -> Any:
     return np.ascontiguousarray(tensor[None])
 
 
-def disagreement(reference: Sequence[Poses], poses: Sequence[Poses], skeleton: Skeleton) -> float:
-    """1 - OKS-AP of ``poses`` with ``reference`` as the truth, over the pictures of both.
+def as_labels(reference: Sequence[Poses], skeleton: Skeleton) -> Labels:
+    """The reference's poses as the truth; image ids are their positions.
 
-    Reference people below the score ``SURE`` are ignored as COCO ignores crowds: whether a compiled
-    network finds them too counts neither for nor against it, because a rounding error decides.
-    NaN where the reference finds nobody for sure: then nothing can be said.
+    People below the score ``SURE`` are ignored as COCO ignores crowds: whether a compiled network
+    finds them too counts neither for nor against it, because a rounding error decides.
     """
     annotations = []
     for image, one in enumerate(reference):
@@ -135,14 +143,22 @@ def disagreement(reference: Sequence[Poses], poses: Sequence[Poses], skeleton: S
                     "iscrowd": int(score < SURE),
                 }
             )
-    if all(annotation["iscrowd"] for annotation in annotations):
-        return math.nan
     data = {
         "images": [{"id": image, "file_name": str(image)} for image in range(len(reference))],
         "categories": [{"id": 1, "name": "person", "keypoints": list(skeleton.keypoints)}],
         "annotations": annotations,
     }
-    labels = Labels("reference", skeleton, 1, data)
+    return Labels("reference", skeleton, 1, data)
+
+
+def disagreement(reference: Sequence[Poses], poses: Sequence[Poses], skeleton: Skeleton) -> float:
+    """1 - OKS-AP of ``poses`` with ``reference`` as the truth, over the pictures of both.
+
+    NaN where the reference finds nobody for sure: then nothing can be said.
+    """
+    labels = as_labels(reference, skeleton)
+    if labels.people == 0:
+        return math.nan
     return 1.0 - coco_ap(labels, dict(enumerate(poses)), skeleton).ap
 
 
@@ -161,10 +177,15 @@ class Gate:
     ) -> None:
         """Raises TargetError (USAGE) for labels without images or too few people, PosewireError
         (SOURCE) for what cannot be read."""
-        if manifest.skeleton is None:
-            raise TargetError(f"{folder}: a detector has no pose gate yet", ExitCode.BUNDLE)
         self._folder, self._manifest, self._recipe = folder, manifest, recipe
-        self._skeleton, self._progress = manifest.skeleton, progress
+        # A detector's boxes are judged as poses of two keypoints, a top-down network on crops.
+        self._skeleton, self._progress = manifest.skeleton or BOX, progress
+        if labels is not None and manifest.mode != "bottom_up":
+            raise TargetError(
+                f"{folder}: {manifest.mode} bundles are judged by agreement: give --images without "
+                "--labels",
+                ExitCode.USAGE,
+            )
         self._labels: Labels | None = None
         if labels is not None:
             if images is None:
@@ -213,18 +234,32 @@ class Gate:
             value = disagreement(reference, poses, self._skeleton)
             if math.isnan(value):
                 value = self._nobody(poses, precision)
-            return Verdict("agreement", value, self._recipe.max_disagreement, total)
+            limit = self._recipe.max_disagreement
+            labels = as_labels(reference, self._skeleton)
+            drops = self._drops(labels, dict(enumerate(reference)), dict(enumerate(poses)))
+            return Verdict("agreement", value, limit, total, drops)
         ids = [int(image["id"]) for image in self._labels.images]
-        before, after = (
-            coco_ap(self._labels, dict(zip(ids, one, strict=True)), self._skeleton).ap
-            for one in (reference, poses)
+        before, after = (dict(zip(ids, one, strict=True)) for one in (reference, poses))
+        value = (
+            coco_ap(self._labels, before, self._skeleton).ap
+            - coco_ap(self._labels, after, self._skeleton).ap
         )
-        return Verdict("ap", before - after, self._recipe.max_ap_drop, total)
+        drops = self._drops(self._labels, before, after)
+        return Verdict("ap", value, self._recipe.max_ap_drop, total, drops)
+
+    def _drops(
+        self, labels: Labels, before: Mapping[int, Poses], after: Mapping[int, Poses]
+    ) -> dict[str, float]:
+        """By the bundle's names, whichever skeleton the labels have."""
+        was = keypoint_similarity(labels, before, self._skeleton)
+        now = keypoint_similarity(labels, after, self._skeleton)
+        known = self._skeleton.keypoints
+        return {name: round(was[name] - now[name], 4) + 0.0 for name in was if name in known}
 
     def _nobody(self, poses: Sequence[Poses], precision: str) -> float:
-        """fp32 agrees when it finds nobody either; no lower precision passes on that."""
+        """fp32 agrees when it finds nobody for sure either; no lower precision passes on that."""
         if precision == "fp32":
-            return 0.0 if all(len(one.scores) == 0 for one in poses) else 1.0
+            return 0.0 if all((one.scores < SURE).all() for one in poses) else 1.0
         raise TargetError(
             f"{self._folder}: gate: the portable fp32 network finds nobody in "
             f"{len(self._paths)} pictures, so {precision} cannot be judged; give other pictures "

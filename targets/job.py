@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +12,11 @@ from posewire.bundle import write_bundle
 from posewire.errors import ExitCode
 from posewire.manifest import Artifact, Manifest
 
-from . import cache
-from .compiler import Compiler
-from .errors import TargetError
+from . import attempts, cache
+from .compiler import Compiler, source_of
+from .errors import RefusedError, TargetError
 from .gate import Gate, Progress, Verdict
+from .keeping import Keeping
 from .recipe import Recipe
 
 
@@ -32,6 +31,7 @@ class Job:
     max_batch: int
     gate: Gate
     judged_by: str
+    keeping: Keeping
     progress: Progress
 
     @cached_property
@@ -58,19 +58,25 @@ class Job:
                 "max_batch": self.max_batch,
                 "recipe": self.recipe.sha256,
                 "gate": self.judged_by,
+                "keep": self.keeping.wanted,
             }
         )
 
-    def source(self, precision: str) -> Artifact | None:
-        """The portable artifact that a precision is compiled from; None where there is none."""
-        wanted = self.compiler.ARTIFACTS[precision]
-        return next((a for a in self.manifest.artifacts if (a.format, a.precision) == wanted), None)
+    def has_source(self, precision: str) -> bool:
+        """Whether the bundle has the artifact that a precision is compiled from."""
+        wanted = source_of(self.compiler, precision, self.recipe)
+        return any((a.format, a.precision) == wanted for a in self.manifest.artifacts)
+
+    def source(self, precision: str) -> Artifact:
+        """That artifact; has_source() was asked before."""
+        wanted = source_of(self.compiler, precision, self.recipe)
+        return next(a for a in self.manifest.artifacts if (a.format, a.precision) == wanted)
 
     def why_not(self, precision: str) -> TargetError | None:
         """The error that asking for this precision would be; None where it can be built, and
         judged if it runs here."""
-        if self.source(precision) is None:
-            form, kind = self.compiler.ARTIFACTS[precision]
+        if not self.has_source(precision):
+            form, kind = source_of(self.compiler, precision, self.recipe)
             return TargetError(
                 f"{self.folder}: has no {kind} {_SHOWN.get(form, form)} artifact, which "
                 f"{precision} is compiled from",
@@ -79,6 +85,12 @@ class Job:
         missing = self.compiler.missing(precision, self.recipe)
         if missing is not None:
             return TargetError(f"{precision}: {missing}", ExitCode.UNAVAILABLE)
+        if attempts.left_behind(self.key(precision)) >= attempts.LIMIT:
+            return TargetError(
+                f"{precision}: building it was tried {attempts.LIMIT} times and never ended (it "
+                "crashed or was killed); posewire compile --no-cache tries again",
+                ExitCode.UNAVAILABLE,
+            )
         if precision != "fp32" and not self.gate.pictures and self.cannot_run is None:
             return TargetError(
                 f"{self.folder}: holds no selftest pictures, so {precision} cannot be judged; give "
@@ -87,14 +99,18 @@ class Job:
             )
         return None
 
-    def build(self, precision: str, work: Path) -> Path:
-        """A compiled bundle without a verdict, in ``work``."""
-        self.progress(f"compile {precision}", 0, 0)
+    def build(self, precision: str, work: Path, kept: tuple[str, ...] = ()) -> Path:
+        """A compiled bundle without a verdict, in a new folder below ``work``; the layers ``kept``
+        of a Q/DQ network are in floating point."""
+        self.progress(f"compile {precision}" + (f", {len(kept)} layers kept" if kept else ""), 0, 0)
         artifact = self.source(precision)
-        assert artifact is not None, "why_not() was asked first"
-        with _folder(work / f"{precision}-files") as files:
+        folder = Path(tempfile.mkdtemp(prefix=f"{precision}-", dir=work))
+        files = folder / "files"
+        files.mkdir()
+        source = self.keeping.source(artifact, kept, folder)
+        with attempts.counted(self.key(precision)):
             built, entry = self.compiler.build(
-                self.folder / artifact.files[0],
+                source,
                 self.manifest,
                 artifact,
                 precision,
@@ -102,28 +118,29 @@ class Job:
                 self.recipe,
                 self.max_batch,
             )
-            raw = {name: value for name, value in self.manifest.raw.items() if name != "files"}
-            raw["artifacts"] = [entry]
-            raw["target"] = {
-                "name": self.recipe.name,
-                "runtime": self.recipe.runtime,
-                "runtime_version": self.compiler.version(self.recipe),
-                "device": self.compiler.device(self.recipe),
-                "precision": precision,
-                "max_batch": self.max_batch,
-            }
-            raw["gate"] = None
-            raw["derived_from"] = {
-                "name": self.manifest.name,
-                "version": self.manifest.version,
-                "sha256": self.manifest.sha256,
-            }
-            write_bundle(work / precision, raw, built)
-        return work / precision
+        raw = {name: value for name, value in self.manifest.raw.items() if name != "files"}
+        raw["artifacts"] = [entry]
+        raw["target"] = {
+            "name": self.recipe.name,
+            "runtime": self.recipe.runtime,
+            "runtime_version": self.compiler.version(self.recipe),
+            "device": self.compiler.device(self.recipe),
+            "precision": precision,
+            "max_batch": self.max_batch,
+            **({"kept_layers": list(kept)} if kept else {}),
+        }
+        raw["gate"] = None
+        raw["derived_from"] = {
+            "name": self.manifest.name,
+            "version": self.manifest.version,
+            "sha256": self.manifest.sha256,
+        }
+        write_bundle(folder / "bundle", raw, built)
+        return folder / "bundle"
 
     def judge(self, made: Path, precision: str) -> Verdict | None:
-        """The gate's verdict; None for fp32 without pictures. Raises TargetError (NO) over the
-        limit."""
+        """The gate's verdict; None for fp32 without pictures. Raises RefusedError over the limit,
+        TargetError (NO) where the pictures say nothing."""
         if self.cannot_run is not None:
             return self.gate.pending()
         if not self.gate.pictures:
@@ -132,21 +149,24 @@ class Job:
         verdict = self.gate.judge(made, precision)
         if not verdict.passed:
             what = "AP drops by" if verdict.kind == "ap" else "poses disagree by"
-            raise TargetError(
+            raise RefusedError(
                 f"{self.folder}: gate: {precision}: {what} {verdict.value:.3f}, the limit is "
-                f"{verdict.limit} ({verdict.pictures} pictures)",
-                ExitCode.NO,
+                f"{verdict.limit} ({verdict.pictures} pictures)"
             )
         return verdict
 
+    def more_kept(
+        self, precision: str, kept: tuple[str, ...], attempt: int, refusal: RefusedError
+    ) -> tuple[str, ...]:
+        """The layers to keep in floating point after refusal number ``attempt`` (0, 1, …); says
+        them. Raises the refusal, with the sensitive layers, where nothing is left to try."""
+        artifact = self.source(precision)
+        more = self.keeping.more(artifact, kept, attempt)
+        if more is None:
+            raise RefusedError(f"{refusal}{self.keeping.explained(artifact)}") from refusal
+        new = ", ".join(name for name in more if name not in kept)
+        self.progress(f"{refusal}; tried again with {new} in floating point", 0, 0)
+        return more
+
 
 _SHOWN = {"onnx": "ONNX", "tflite": "TFLite", "uff": "UFF"}
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)

@@ -3,8 +3,8 @@
 
 The IR takes uint8 NHWC [batch, height, width, 3] in the manifest's channel order and gives float32
 outputs under the manifest's names; whatever else an artifact wants (floating-point input, mean and
-std, another layout) becomes part of the network here. fp32 and bf16 share the fp32 weights: the
-engine asks for the precision when it compiles. int8 is the explicit Q/DQ network.
+std, another layout) becomes part of the network here. fp32, fp16 and bf16 share the fp32 weights:
+the engine asks for the precision when it compiles. int8 is the explicit Q/DQ network.
 """
 
 from __future__ import annotations
@@ -21,12 +21,17 @@ from posewire.manifest import Artifact, Manifest
 from .errors import TargetError
 from .recipe import Recipe
 
-ARTIFACTS = {"fp32": ("onnx", "fp32"), "bf16": ("onnx", "fp32"), "int8": ("onnx", "int8-u8")}
+ARTIFACTS = {
+    "fp32": ("onnx", "fp32"),
+    "fp16": ("onnx", "fp32"),
+    "bf16": ("onnx", "fp32"),
+    "int8": ("onnx", "int8-u8"),
+}
 
 # machines: the processors, as `uname -m` names them, that the target is for; default: any
 OPTIONS = {"machines": list}
 
-_CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
+_CAPABILITIES = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16", "int8": "INT8"}
 
 
 def _openvino() -> Any:

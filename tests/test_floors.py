@@ -73,7 +73,7 @@ def test_python_storeys(storey: str) -> None:
 
 @pytest.mark.parametrize("floor", [floor for floor in FLOORS if (ROOT / "cpp" / floor).is_dir()])
 def test_cpp_floors(floor: str) -> None:
-    files = sorted((ROOT / "cpp" / floor).glob("*.[ch]*"))
+    files = sorted((ROOT / "cpp" / floor).rglob("*.[ch]*"))
     assert files, f"cpp/{floor}/ holds no C++"
     wrong = {str(f.relative_to(ROOT)): cpp_violations(floor, f.read_text()) for f in files}
     assert {name: names for name, names in wrong.items() if names} == {}

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training run as a portable bundle: ONNX in four precisions, checked against Keras.
+"""A training run as a portable bundle: ONNX in four precisions, TFLite in two and UFF, checked
+against Keras.
 
     model.onnx          fp32, the hub            model.int8.onnx     Q/DQ, s8, for TensorRT
     model.fp16.onnx     FP16 inside              model.int8-u8.onnx  Q/DQ, u8, for x86
+    model.tflite        fp32, small ARM boards   model.int8.tflite   full integer
+    model.uff           fp32, for TensorRT up to 8.6, where UFF has all of its operators
     selftest-NN.jpg     drawn pictures for the agreement gate        README.md  the model card
 
 Calibration uses the pictures of a directory or, without one, drawn pictures of a seed of their own;
@@ -29,14 +32,17 @@ from numpy.typing import NDArray
 
 from posewire import __version__
 from posewire.bundle import check_onnx, write_bundle
-from posewire.errors import ExitCode
+from posewire.errors import BundleError, ExitCode
 from posewire.manifest import Manifest
 from posewire.preprocess import letterbox
 
-from . import export_onnx
+from . import export_onnx, export_tflite
+from .algorithm import OutputSpec
 from .checkpoint import CONFIG_NAME, load_run
 from .data.synthetic import SELFTEST_SEED, render_many, selftest_pictures
 from .errors import TrainError
+from .export_uff import FILE as UFF_FILE
+from .export_uff import uff_artifact
 from .model import Network
 from .quantise import half, quantised
 
@@ -61,7 +67,8 @@ class Plan:
     """What to export and how.
 
     Sizes are the network input's in pixels, multiples of 32. ``accuracy`` are measured figures
-    for the manifest ({data, metric, value, artifact}), ``card`` the text of README.md.
+    for the manifest ({data, metric, value, artifact}), ``card`` the text of README.md. ``tflite``
+    asks for the TFLite files of the precisions that TFLite has.
     """
 
     name: str
@@ -69,6 +76,8 @@ class Plan:
     width: int
     height: int
     precisions: tuple[str, ...] = PRECISIONS
+    tflite: bool = True
+    uff: bool = True
     calibration: Path | None = None
     calibration_pictures: int = 64
     parity_pictures: int = 8
@@ -76,6 +85,10 @@ class Plan:
     accuracy: tuple[Mapping[str, Any], ...] = ()
     training: Mapping[str, Any] | None = None
     card: str | None = None
+
+    @property
+    def tflite_precisions(self) -> tuple[str, ...]:
+        return tuple(p for p in self.precisions if self.tflite and p in export_tflite.FILES)
 
     def check(self) -> None:
         """Raises TrainError naming what is wrong."""
@@ -100,6 +113,7 @@ def export_run(
     accuracy: Sequence[Mapping[str, Any]] = (),
     card: str | None = None,
     precisions: Sequence[str] = PRECISIONS,
+    tflite: bool = True,
     replace: bool = False,
     say: Say = lambda line: None,
 ) -> Manifest:
@@ -116,6 +130,7 @@ def export_run(
         width=width or config.input.width,
         height=height or config.input.height,
         precisions=tuple(precisions),
+        tflite=tflite,
         calibration=calibration,
         accuracy=tuple(accuracy),
         training=_provenance(Path(run), config),
@@ -123,11 +138,11 @@ def export_run(
     )
     plan.check()
     if keras.backend.backend() == "tensorflow":
-        data = None
+        graphs = None
     else:
         say("converting with TensorFlow in a process of its own")
-        data = _convert_elsewhere(Path(run), plan)
-    return export_network(network, out, plan, float_graph=data, replace=replace, say=say)
+        graphs = _convert_elsewhere(Path(run), plan)
+    return export_network(network, out, plan, graphs=graphs, replace=replace, say=say)
 
 
 def export_network(
@@ -135,15 +150,16 @@ def export_network(
     out: str | os.PathLike[str],
     plan: Plan,
     *,
-    float_graph: bytes | None = None,
+    graphs: Graphs | None = None,
     replace: bool = False,
     say: Say = lambda line: None,
 ) -> Manifest:
-    """Exports a network in memory; see export_run. ``float_graph`` is its ONNX, if converted."""
+    """Exports a network in memory; see export_run. ``graphs`` are its, if converted already."""
     plan.check()
     model, outputs = network.inference(), network.algorithm.outputs
     say("converting to ONNX")
-    data = float_graph or export_onnx.float_onnx(model, outputs, plan.width, plan.height)
+    graphs = graphs or _convert(network, plan)
+    data = graphs.onnx
     say(f"comparing Keras and ONNX Runtime on {plan.parity_pictures} pictures")
     pictures = _drawn(PARITY_SEED, plan.parity_pictures, plan)
     reference = export_onnx.run_onnx(export_onnx.session(data), pictures)
@@ -156,10 +172,30 @@ def export_network(
         say(f"making {precision}")
         typed = half(data) if precision == "fp16" else _quantise(data, plan, precision)
         files[FILES[precision]] = typed
-        measured += _compare(typed, pictures, reference, precision)
+        found = export_onnx.run_onnx(export_onnx.session(typed), pictures)
+        measured += _compare(found, reference, precision, "ONNX Runtime")
+    artifacts = [_onnx_artifact(precision, outputs) for precision in plan.precisions]
+    for precision in plan.tflite_precisions:
+        say(f"making TFLite {precision}")
+        lite = _tflite(graphs.frozen, network, plan, precision)
+        files[export_tflite.FILES[precision]] = lite
+        found = export_tflite.run_tflite(lite, pictures)
+        measured += _compare(found, reference, precision, "TFLite")
+        artifacts.append(export_tflite.artifact(lite, precision, outputs))
+    if plan.uff:
+        say("making UFF")
+        try:
+            names = [spec.name for spec in outputs]
+            content, entry, figure = uff_artifact(data, names, pictures, reference)
+        except BundleError as error:
+            say(f"no {UFF_FILE}: {error}")
+        else:
+            files[UFF_FILE] = content
+            artifacts.append(entry)
+            measured.append(figure)
     say("drawing the gate's pictures")
     files |= dict(selftest_pictures(plan.selftest_pictures))
-    manifest = _manifest(network, plan, measured)
+    manifest = _manifest(network, plan, measured, artifacts)
     files["README.md"] = (plan.card or _card(manifest)).encode()
     with tempfile.TemporaryDirectory(prefix="posewire-export-") as folder:
         trial = Path(folder) / "bundle"
@@ -167,19 +203,33 @@ def export_network(
     return write_bundle(out, manifest, files, replace=replace)
 
 
-def _convert_elsewhere(run: Path, plan: Plan) -> bytes:
-    """The float graph, made by TensorFlow whatever backend this process has."""
+@dataclass(frozen=True)
+class Graphs:
+    """The float graph: its ONNX, and the frozen TensorFlow function that that was made from."""
+
+    onnx: bytes
+    frozen: bytes
+
+
+def _convert(network: Network, plan: Plan) -> Graphs:
+    outputs = network.algorithm.outputs
+    frozen = export_onnx.frozen_graph(network.inference(), outputs, plan.width, plan.height)
+    return Graphs(export_onnx.float_onnx(frozen, outputs, plan.width, plan.height), frozen)
+
+
+def _convert_elsewhere(run: Path, plan: Plan) -> Graphs:
+    """The same, made by TensorFlow whatever backend this process has."""
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["PYTHONSAFEPATH"] = "1"  # a checkout in the working directory shadows the package
     with tempfile.TemporaryDirectory(prefix="posewire-convert-") as folder:
-        out = Path(folder) / "float.onnx"
+        out, frozen = Path(folder) / "float.onnx", Path(folder) / "frozen.pb"
         command = [sys.executable, "-m", export_onnx.__name__, str(run)]
-        command += [str(plan.width), str(plan.height), str(out)]
+        command += [str(plan.width), str(plan.height), str(out), str(frozen)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0 or not out.is_file():
+        if done.returncode != 0 or not frozen.is_file():
             lines = done.stderr.strip().splitlines() or ["no message"]
             raise TrainError(f"{run}: conversion to ONNX failed: {lines[-1]}", ExitCode.BUG)
-        return out.read_bytes()
+        return Graphs(out.read_bytes(), frozen.read_bytes())
 
 
 # --- pictures ---------------------------------------------------------------------------------
@@ -217,6 +267,13 @@ def _quantise(data: bytes, plan: Plan, precision: str) -> bytes:
     return quantised(data, _calibration(plan), precision)
 
 
+def _tflite(frozen: bytes, network: Network, plan: Plan, precision: str) -> bytes:
+    outputs, size = network.algorithm.outputs, (plan.width, plan.height)
+    if precision == "fp32":
+        return export_tflite.float_tflite(frozen, outputs, *size)
+    return export_tflite.int8_tflite(frozen, outputs, *size, _calibration(plan))
+
+
 # --- checks -----------------------------------------------------------------------------------
 
 
@@ -236,47 +293,54 @@ def _parity(model: Any, pictures: Pictures, reference: Mapping[str, NDArray[np.f
 
 
 def _compare(
-    data: bytes,
-    pictures: Pictures,
+    outputs: Mapping[str, NDArray[np.float32]],
     reference: Mapping[str, NDArray[np.float32]],
     precision: str,
+    runtime: str,
 ) -> list[dict[str, Any]]:
-    """How far a typed or quantised graph's outputs are from fp32."""
-    outputs = export_onnx.run_onnx(export_onnx.session(data), pictures)
+    """How far another file's outputs are from the fp32 ONNX file's. Raises TrainError (BUG) where
+    they are not finite, or where fp32 differs by more than PARITY_LIMIT."""
     difference = np.concatenate([(outputs[n] - reference[n]).ravel() for n in reference])
     if not np.isfinite(difference).all():
-        raise TrainError(f"export: {precision} computes infinities", ExitCode.BUG)
+        raise TrainError(f"export: {runtime} {precision} computes infinities", ExitCode.BUG)
     worst, mean = float(np.abs(difference).max()), float(np.abs(difference).mean())
-    count = len(pictures)
+    if precision == "fp32" and worst > PARITY_LIMIT:
+        what = f"{runtime} differs from ONNX by {worst:.2g}, limit {PARITY_LIMIT}"
+        raise TrainError(f"export: {what}", ExitCode.BUG)
+    count = len(next(iter(reference.values())))
     return [
-        _figure("max_abs_diff to fp32", worst, precision, count),
-        _figure("mean_abs_diff to fp32", mean, precision, count),
+        _figure("max_abs_diff to fp32", worst, precision, count, runtime),
+        _figure("mean_abs_diff to fp32", mean, precision, count, runtime),
     ]
 
 
-def _figure(metric: str, value: float, artifact: str, pictures: int) -> dict[str, Any]:
-    data = f"{pictures} drawn pictures, ONNX Runtime"
+def _figure(
+    metric: str, value: float, artifact: str, pictures: int, runtime: str = "ONNX Runtime"
+) -> dict[str, Any]:
+    data = f"{pictures} drawn pictures, {runtime}"
     return {"data": data, "metric": metric, "value": float(f"{value:.4g}"), "artifact": artifact}
 
 
 # --- manifest ---------------------------------------------------------------------------------
 
 
+def _onnx_artifact(precision: str, outputs: Sequence[OutputSpec]) -> dict[str, Any]:
+    return {
+        "files": [FILES[precision]],
+        "format": "onnx",
+        "precision": precision,
+        "input": {"layout": "NHWC", "dtype": "uint8"},
+        "outputs": [{"name": spec.name, "layout": "NCHW", "dtype": "float32"} for spec in outputs],
+    }
+
+
 def _manifest(
-    network: Network, plan: Plan, measured: Sequence[Mapping[str, Any]]
+    network: Network,
+    plan: Plan,
+    measured: Sequence[Mapping[str, Any]],
+    artifacts: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     outputs = network.algorithm.outputs
-    tensors = [{"name": spec.name, "layout": "NCHW", "dtype": "float32"} for spec in outputs]
-    artifacts = [
-        {
-            "files": [FILES[precision]],
-            "format": "onnx",
-            "precision": precision,
-            "input": {"layout": "NHWC", "dtype": "uint8"},
-            "outputs": tensors,
-        }
-        for precision in plan.precisions
-    ]
     calibration = (
         str(plan.calibration.name)
         if plan.calibration is not None
@@ -300,7 +364,7 @@ def _manifest(
             for spec in outputs
         ],
         "decode": network.algorithm.decode_parameters(),
-        "artifacts": artifacts,
+        "artifacts": list(artifacts),
         "target": None,
         "gate": None,
         "accuracy": [*plan.accuracy, *measured],

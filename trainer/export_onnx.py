@@ -6,7 +6,9 @@ convolutions), onnxslim, and a wrapper that takes what the engine has: uint8 NHW
 network that was trained with another backend is loaded into TensorFlow for this; its weights are
 portable. Run as a program it does that for a run directory:
 
-    KERAS_BACKEND=tensorflow python -m posewire.trainer.export_onnx RUN WIDTH HEIGHT OUT.onnx
+    KERAS_BACKEND=tensorflow python -m posewire.trainer.export_onnx RUN WIDTH HEIGHT OUT.onnx OUT.pb
+
+OUT.pb is the frozen TensorFlow function, which the TFLite files are made from.
 """
 
 from __future__ import annotations
@@ -34,17 +36,17 @@ OPSET = 18
 INPUT = "image"
 
 
-def float_onnx(model: Any, outputs: Sequence[OutputSpec], width: int, height: int) -> bytes:
+def float_onnx(frozen: bytes, outputs: Sequence[OutputSpec], width: int, height: int) -> bytes:
     """An ONNX model, serialised: uint8 NHWC ["batch", height, width, 3] in, the outputs by name,
     float32 NCHW ["batch", channels, height / stride, width / stride] out, batch free.
 
-    ``model`` is a Keras model of the TensorFlow backend from float32 RGB 0..255 NHWC to a dict of
-    NHWC outputs. Raises TrainError (BUG) where the conversion leaves something that a target would
-    trip over: a transpose between convolutions, a missing output, a wrong shape.
+    ``frozen`` is what frozen_graph gives. Raises TrainError (BUG) where the conversion leaves
+    something that a target would trip over: a transpose between convolutions, a missing output, a
+    wrong shape.
     """
-    with _quiet():
-        graph_def, names = _frozen(model, [spec.name for spec in outputs], width, height)
-        converted = _converted(graph_def, names)
+    names = [spec.name for spec in outputs]
+    with quiet():
+        converted = _converted(graph_of(frozen), names)
     slim = _slimmed(converted)
     _rename_outputs(slim, {f"{name}:0": name for name in names})
     _refuse_strays(slim)
@@ -56,7 +58,7 @@ def float_onnx(model: Any, outputs: Sequence[OutputSpec], width: int, height: in
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the deprecation notices of what TensorFlow and tf2onnx call inside themselves."""
     loggers = [logging.getLogger(name) for name in ("tensorflow", "tf2onnx")]
     levels = [logger.level for logger in loggers]
@@ -69,8 +71,13 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _frozen(model: Any, names: Sequence[str], width: int, height: int) -> tuple[Any, list[str]]:
-    """The model as a TensorFlow GraphDef of constants, with one node of each output's name."""
+def frozen_graph(model: Any, outputs: Sequence[OutputSpec], width: int, height: int) -> bytes:
+    """The model as a TensorFlow GraphDef of constants, serialised: placeholder ``image``, float32
+    [batch, height, width, 3], and one node of each output's name, NHWC.
+
+    ``model`` is a Keras model of the TensorFlow backend from float32 RGB 0..255 NHWC to a dict of
+    NHWC outputs.
+    """
     import keras
 
     if keras.backend.backend() != "tensorflow":
@@ -84,12 +91,21 @@ def _frozen(model: Any, names: Sequence[str], width: int, height: int) -> tuple[
 
     def run(image: Any) -> list[Any]:
         result = resizing(image, training=False)
-        return [tf.identity(result[name], name=name) for name in names]
+        return [tf.identity(result[spec.name], name=spec.name) for spec in outputs]
 
-    spec = tf.TensorSpec((None, height, width, 3), tf.float32, name=INPUT)
-    concrete = tf.function(run).get_concrete_function(spec)
-    frozen = convert_variables_to_constants_v2(concrete)
-    return frozen.graph.as_graph_def(), list(names)
+    image = tf.TensorSpec((None, height, width, 3), tf.float32, name=INPUT)
+    with quiet():
+        concrete = tf.function(run).get_concrete_function(image)
+        frozen = convert_variables_to_constants_v2(concrete)
+    data: bytes = frozen.graph.as_graph_def().SerializeToString()
+    return data
+
+
+def graph_of(frozen: bytes) -> Any:
+    """The GraphDef of frozen_graph's bytes."""
+    import tensorflow as tf
+
+    return tf.compat.v1.GraphDef.FromString(frozen)
 
 
 def _with_resize(model: Any) -> Any:
@@ -244,11 +260,13 @@ def main(arguments: Sequence[str]) -> int:
     """The program: see the top of this file."""
     from .checkpoint import load_run
 
-    run, width, height, out = arguments
+    run, width, height, out_onnx, out_frozen = arguments
     try:
         _, network = load_run(Path(run))
-        data = float_onnx(network.inference(), network.algorithm.outputs, int(width), int(height))
-        Path(out).write_bytes(data)
+        size = (int(width), int(height))
+        frozen = frozen_graph(network.inference(), network.algorithm.outputs, *size)
+        Path(out_onnx).write_bytes(float_onnx(frozen, network.algorithm.outputs, *size))
+        Path(out_frozen).write_bytes(frozen)
     except PosewireError as error:
         print(f"posewire: {error}", file=sys.stderr)
         return int(error.code)

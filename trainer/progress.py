@@ -132,14 +132,14 @@ def overlay(image: Image, value: NDArray[np.float32]) -> Image:
 
 
 def draw_maps(
-    images: NDArray[np.float32], rows: Sequence[Mapping[str, NDArray[np.float32]]], background: bool
+    images: Image, rows: Sequence[Mapping[str, NDArray[np.float32]]], background: bool
 ) -> Image:
     """A sheet: each picture, then for every set of maps its heat and its fields' strength.
 
     ``rows`` are batches of maps by name (labels' targets, predictions), [B, h, w, C].
     """
     lines = []
-    for i, image in enumerate(images.astype(np.uint8)):
+    for i, image in enumerate(images):
         cells = [image]
         for maps in rows:
             heat = maps["heatmaps"][i, ..., :-1] if background else maps["heatmaps"][i]

@@ -106,7 +106,7 @@ class PythonDecoder {
   }
 
   const Decoder& row() const { return *decoder_; }
-  int keypoints() const { return manifest_.skeleton.count(); }
+  int keypoints() const { return manifest_.keypoints(); }
   const char* kernels() const { return kernels_.name; }
 
  private:

@@ -64,7 +64,7 @@ class PythonEstimator {
     estimator_ = Estimator::open(bundle_dir, {requests, threads, 1});
     std::ifstream file(bundle_dir + "/manifest.json", std::ios::binary);
     manifest_json_.assign(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-    keypoints_ = estimator_->bundle().manifest.skeleton.count();
+    keypoints_ = estimator_->bundle().manifest.keypoints();
   }
 
   nb::tuple estimate(const Picture& picture) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bundle/manifest_skeleton.h"
 #include "core/error.h"
 #include "core/strict_json.h"
 
@@ -15,12 +16,11 @@ constexpr int kSchema = 1;
 constexpr int kMaxSidePx = 16384;
 constexpr int kMaxChannels = 65536;
 constexpr int kMaxLength = 1 << 20;
-constexpr std::size_t kMaxKeypoints = 1024;
-constexpr std::size_t kMaxLimbs = 4096;
 constexpr std::size_t kMaxOutputs = 64;
 constexpr std::size_t kMaxArtifacts = 32;
 constexpr std::size_t kMaxFiles = 64;
 constexpr std::size_t kMaxFigures = 1024;
+constexpr std::size_t kMaxLayers = 4096;
 constexpr std::int64_t kMaxFileBytes = std::int64_t{1} << 30;  // also of all files together
 
 bool is_file_name(const std::string& name) { return is_word(name, "._-", 128); }
@@ -31,93 +31,6 @@ std::string digest(const At& at) {
         return s.size() == 64 && s.find_first_not_of("0123456789abcdef") == std::string::npos;
       },
       "must be 64 lower-case hex digits");
-}
-
-std::string keypoint_word(const At& at) {
-  return at.matching(
-      [](const std::string& s) {
-        return !s.empty() && s.size() <= 64 &&
-               s.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == std::string::npos;
-      },
-      "must be 1 to 64 of a-z, 0-9, _");
-}
-
-int index(const At& at, int count, const std::string& what) {
-  return static_cast<int>(at.integer(0, count - 1, what.c_str()));
-}
-
-// Exactly one entry per keypoint.
-void per_keypoint(const At& at, int count) {
-  const std::size_t entries = at.items(0, kMaxKeypoints);
-  if (entries != static_cast<std::size_t>(count)) {
-    at.fail("must have " + std::to_string(count) + " entries, one per keypoint, not " +
-            std::to_string(entries));
-  }
-}
-
-void parse_limbs(const At& at, Skeleton* skeleton) {
-  const std::string range = "a keypoint index of 0.." + std::to_string(skeleton->count() - 1);
-  const std::size_t count = at.items(0, kMaxLimbs);
-  for (std::size_t i = 0; i < count; ++i) {
-    const At limb = at.item(i);
-    if (limb.items(0, kMaxLimbs) != 2) {
-      limb.fail("must be a pair of keypoint indices");
-    }
-    const int a = index(limb.item(0), skeleton->count(), range);
-    const int b = index(limb.item(1), skeleton->count(), range);
-    if (a == b) {
-      limb.fail("must join two different keypoints");
-    }
-    for (const auto& [c, d] : skeleton->limbs) {
-      if ((a == c && b == d) || (a == d && b == c)) {
-        limb.fail("appears twice");
-      }
-    }
-    skeleton->limbs.emplace_back(a, b);
-  }
-}
-
-void parse_flips(const At& at, Skeleton* skeleton) {
-  const int count = skeleton->count();
-  per_keypoint(at, count);
-  const std::string range = "a keypoint index of 0.." + std::to_string(count - 1);
-  for (int i = 0; i < count; ++i) {
-    skeleton->flips.push_back(index(at.item(static_cast<std::size_t>(i)), count, range));
-  }
-  for (int i = 0; i < count; ++i) {
-    const int other = skeleton->flips[static_cast<std::size_t>(i)];
-    if (skeleton->flips[static_cast<std::size_t>(other)] != i) {
-      at.item(static_cast<std::size_t>(i))
-          .fail("mirrored twice must lead back to " + std::to_string(i));
-    }
-  }
-}
-
-Skeleton parse_skeleton(const At& at) {
-  at.object({"name", "keypoints", "limbs", "flips", "sigmas"});
-  Skeleton skeleton;
-  skeleton.name = keypoint_word(at["name"]);
-  const At names = at["keypoints"];
-  const std::size_t count = names.items(1, kMaxKeypoints);
-  for (std::size_t i = 0; i < count; ++i) {
-    std::string name = keypoint_word(names.item(i));
-    if (std::count(skeleton.keypoints.begin(), skeleton.keypoints.end(), name) != 0) {
-      names.item(i).fail(name + " appears twice");
-    }
-    skeleton.keypoints.push_back(std::move(name));
-  }
-  parse_limbs(at["limbs"], &skeleton);
-  parse_flips(at["flips"], &skeleton);
-  const At sigmas = at["sigmas"];
-  per_keypoint(sigmas, skeleton.count());
-  for (std::size_t i = 0; i < count; ++i) {
-    const double sigma = sigmas.item(i).number();
-    if (sigma <= 0 || sigma > 1) {
-      sigmas.item(i).fail("must be a number above 0 and at most 1");
-    }
-    skeleton.sigmas.push_back(static_cast<float>(sigma));
-  }
-  return skeleton;
 }
 
 void parse_input(const At& at, bool partial, Manifest* manifest) {
@@ -269,8 +182,8 @@ void parse_artifacts(const At& at, Manifest* manifest) {
       artifact.files.push_back(files.item(j).matching(
           is_file_name, "must be a plain file name: A-Z, a-z, 0-9, . _ -, no folders"));
     }
-    artifact.format =
-        item["format"].choice({"onnx", "openvino", "tensorrt", "tflite", "uff", "fake"});
+    artifact.format = item["format"].choice(
+        {"onnx", "openvino", "tensorrt", "tensorrt_rtx", "tflite", "uff", "fake"});
     artifact.precision = item["precision"].choice({"fp32", "fp16", "bf16", "int8", "int8-u8"});
     parse_artifact_input(item["input"], &artifact);
     parse_artifact_outputs(item["outputs"], *manifest, &artifact);
@@ -279,7 +192,8 @@ void parse_artifacts(const At& at, Manifest* manifest) {
 }
 
 Target parse_target(const At& at) {
-  at.object({"name", "runtime", "runtime_version", "device", "precision", "max_batch"});
+  at.object({"name", "runtime", "runtime_version", "device", "precision", "max_batch"},
+            {"kept_layers"});
   Target target;
   target.name = at["name"].word();
   target.runtime = at["runtime"].word();
@@ -287,6 +201,13 @@ Target parse_target(const At& at) {
   target.device = at["device"].text();
   target.precision = at["precision"].choice({"fp32", "fp16", "bf16", "int8", "int8-u8"});
   target.max_batch = at["max_batch"].positive(4096);
+  if (at.has("kept_layers")) {
+    const At layers = at["kept_layers"];
+    const std::size_t count = layers.items(1, kMaxLayers);
+    for (std::size_t i = 0; i < count; ++i) {
+      layers.item(i).text();
+    }
+  }
   return target;
 }
 
@@ -340,11 +261,21 @@ void parse_mode(const At& at, bool partial, Manifest* manifest) {
 }
 
 void parse_gate(const At& at, Manifest* manifest) {
-  at.object({"kind", "value", "limit", "pictures"});
+  at.object({"kind", "value", "limit", "pictures"}, {"keypoints"});
   manifest->gate_kind = at["kind"].choice({"ap", "agreement", "pending"});
   at["value"].number();
   at["limit"].number();
   at["pictures"].integer(0, INT32_MAX, "an integer of 0");
+  if (at.has("keypoints")) {
+    const At drops = at["keypoints"];
+    const std::vector<std::string>& known = manifest->skeleton.keypoints;
+    for (const auto& entry : drops.mapping().items()) {
+      if (std::find(known.begin(), known.end(), entry.key()) == known.end()) {
+        drops.fail(shown(entry.key()) + " is not a keypoint of the skeleton");
+      }
+      drops[entry.key().c_str()].number(-1, 1, "a number of -1..1");
+    }
+  }
 }
 
 // What the engine does not use is checked all the same: one format, one reader's answer.

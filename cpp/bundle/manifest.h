@@ -76,6 +76,9 @@ struct Manifest {
   std::optional<Target> target;  // none: a portable bundle
   std::string gate_kind;         // "" | ap | agreement | pending
   std::map<std::string, FileEntry> files;
+
+  // Of a decoded pose. A detector's is a box: its corners, top left and bottom right.
+  int keypoints() const noexcept { return mode == Mode::kDetector ? 2 : skeleton.count(); }
 };
 
 // Throws Error(kBundle): "<where>: outputs[1].stride: must be a positive integer". Unknown keys are

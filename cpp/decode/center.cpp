@@ -7,6 +7,8 @@
 // Rows (center_rows.cpp): YOLO-pose (Maji et al., arXiv 2204.06806; Ultralytics' exports) and RTMO
 // (Lu et al., CVPR 2024, arXiv 2312.07526).
 //
+// Detectors (mode detector): boxes alone, center_rows.cpp.
+//
 // Both: candidates over score_threshold by their detection score, best first; one that repeats a
 // better one (OKS, oks_nms.h) is dropped; at most max_people are kept. The detection score ranks
 // and selects only. A keypoint has its own score where the network gives one (heatmaps, rows), else
@@ -109,9 +111,12 @@ Keypoint KeypointRules::operator()(float x, float y, float score) const noexcept
 }
 
 std::unique_ptr<Decoder> open_center(const Manifest& manifest, const Kernels& kernels) {
-  const int keypoints = manifest.skeleton.count();
+  const int keypoints = manifest.keypoints();
   if (keypoints < 1 || keypoints > 1024) {
     refuse_center("skeleton", "center needs 1 … 1024 keypoints");
+  }
+  if (manifest.mode == Mode::kDetector) {
+    return open_center_rows(manifest, kernels);
   }
   for (const OutputSpec& output : manifest.outputs) {
     if (output.name == "rows" || output.name == "boxes" || output.name == "keypoints") {

@@ -11,6 +11,8 @@
 //              (end-to-end exports with NMS inside, NWC)
 // or boxes     5 channels: x1, y1, x2, y2, detection score
 //    keypoints 3 K (or 2 K) channels: x, y, score of every keypoint
+// or, of a detector, boxes alone. A pose is then the box: its top left and its bottom right corner,
+// each with the detection's score, which the pose's score therefore is. nms_oks is not read.
 //
 // Parameters (manifest "decode"; every one optional), besides those of center.cpp:
 //   nms_iou         0.7    a box that overlaps a better one more is its duplicate; 1: none is
@@ -77,6 +79,7 @@ class CenterRows : public Decoder {
 
  private:
   void find_outputs(const Manifest& manifest);
+  void find_boxes(const Manifest& manifest);
   void check_frame(const std::vector<MapView>& outputs) const;
   const float* scores_of(const MapView& boxes, RowsScratch* s) const;
   int find_candidates(const float* scores, RowsScratch* s) const;
@@ -105,16 +108,44 @@ CenterSettings settings_of(const Manifest& manifest, RowsSettings* settings, boo
   return settings->both;
 }
 
+// Corners have none; the value does not matter where no pose is compared.
+std::vector<float> sigmas_of(const Manifest& manifest) {
+  return manifest.mode == Mode::kDetector ? std::vector<float>(2, 0.1F) : manifest.skeleton.sigmas;
+}
+
 CenterRows::CenterRows(const Manifest& manifest, const Kernels& kernels)
     : kernels_(kernels),
-      keypoints_(manifest.skeleton.count()),
+      keypoints_(manifest.keypoints()),
       rules_(manifest, 0.0F),
-      nms_(manifest.skeleton.sigmas, 1.0F) {
-  find_outputs(manifest);
-  const bool corners = boxes_at_ != keypoints_at_ || first_keypoint_ == 6;
+      nms_(sigmas_of(manifest), 1.0F) {
+  const bool detector = manifest.mode == Mode::kDetector;
+  if (detector) {
+    find_boxes(manifest);
+  } else {
+    find_outputs(manifest);
+  }
+  const bool corners = detector || boxes_at_ != keypoints_at_ || first_keypoint_ == 6;
   const CenterSettings both = settings_of(manifest, &settings_, corners);
+  if (detector && !settings_.corners) {
+    refuse_center("decode.corners", "a detector's boxes are corners");
+  }
   rules_ = KeypointRules(manifest, both.keypoint_threshold);
-  nms_ = OksNms(manifest.skeleton.sigmas, both.nms_oks);
+  nms_ = OksNms(sigmas_of(manifest), detector ? 1.0F : both.nms_oks);
+}
+
+// A detector's one output, whose corners are its keypoints.
+void CenterRows::find_boxes(const Manifest& manifest) {
+  const OutputSpec& boxes = manifest.outputs[0];
+  if (manifest.outputs.size() != 1 || boxes.name != "boxes" || boxes.channels != 5) {
+    refuse_center("outputs", "a detector needs boxes alone, of 5 channels");
+  }
+  if (boxes.length < 1 || boxes.length > kLongest) {
+    refuse_center("outputs.boxes.length", "must be 1 … " + std::to_string(kLongest));
+  }
+  length_ = boxes.length;
+  box_channels_ = keypoint_channels_ = boxes.channels;
+  first_keypoint_ = 0;
+  per_keypoint_ = 2;
 }
 
 // The outputs' places and what their channels are.

@@ -34,8 +34,11 @@ ov::element::Type hint_of(const std::string& precision, const std::string& where
   if (precision == "bf16") {
     return ov::element::bf16;
   }
+  if (precision == "fp16") {
+    return ov::element::f16;
+  }
   throw Error(Code::kBundle, where + ": target.precision",
-              "\"" + precision + "\" is not one of OpenVINO's here (fp32, bf16, int8)");
+              "\"" + precision + "\" is not one of OpenVINO's here (fp32, fp16, bf16, int8)");
 }
 
 struct Slot {

@@ -10,12 +10,6 @@ namespace {
 
 constexpr int kPad = 114;  // grey, as the networks were trained
 
-// round half up of size * to / from, exactly: floating point would miss the halves.
-int rounded(int size, int to, int from) noexcept {
-  const long long scaled = 2LL * size * to + from;
-  return static_cast<int>(std::max(1LL, scaled / (2LL * from)));
-}
-
 // A header over memory that somebody else owns; OpenCV's constructor takes no const.
 cv::Mat picture(const void* data, int width, int height, std::size_t stride_bytes) {
   return {height, width, CV_8UC3, const_cast<void*>(data), stride_bytes};
@@ -37,24 +31,6 @@ void pad(cv::Mat* canvas, const cv::Rect& inside) {
 }
 
 }  // namespace
-
-Letterbox letterbox_of(int frame_width, int frame_height, int width, int height) noexcept {
-  Letterbox box;
-  // scale = min(W / w, H / h), compared without dividing.
-  if (static_cast<long long>(width) * frame_height <=
-      static_cast<long long>(height) * frame_width) {
-    box.width = width;
-    box.height = rounded(frame_height, width, frame_width);
-  } else {
-    box.height = height;
-    box.width = rounded(frame_width, height, frame_height);
-  }
-  box.left = (width - box.width) / 2;
-  box.top = (height - box.height) / 2;
-  box.scale_x = static_cast<float>(frame_width) / static_cast<float>(box.width);
-  box.scale_y = static_cast<float>(frame_height) / static_cast<float>(box.height);
-  return box;
-}
 
 void letterbox(const Image& frame, const Letterbox& geometry, int width, int height,
                Channels channels, std::uint8_t* out) {

@@ -12,9 +12,15 @@ namespace posewire {
 // The row's constructor: `bundle` is compiled, with one artifact of the row's own format.
 std::unique_ptr<Runtime> open_fake(const Bundle& bundle, const RuntimeOptions& options);
 std::unique_ptr<Runtime> open_openvino(const Bundle& bundle, const RuntimeOptions& options);
+std::unique_ptr<Runtime> open_tflite(const Bundle& bundle, const RuntimeOptions& options);
+std::unique_ptr<Runtime> open_tensorrt(const Bundle& bundle, const RuntimeOptions& options);
+std::unique_ptr<Runtime> open_tensorrt_rtx(const Bundle& bundle, const RuntimeOptions& options);
 
 RuntimeInfo fake_info();
 RuntimeInfo openvino_info();
+RuntimeInfo tflite_info();
+RuntimeInfo tensorrt_info();
+RuntimeInfo tensorrt_rtx_info();
 
 // The artifact's entry for a manifest output; manifests may list them in another order.
 // Throws Error(kBundle).

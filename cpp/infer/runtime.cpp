@@ -30,6 +30,9 @@ constexpr auto* kOpenVinoInfo = without_openvino;
 constexpr Row kRows[] = {
     {"fake", open_fake, fake_info},
     {"openvino", kOpenOpenVino, kOpenVinoInfo},
+    {"tflite", open_tflite, tflite_info},
+    {"tensorrt", open_tensorrt, tensorrt_info},
+    {"tensorrt_rtx", open_tensorrt_rtx, tensorrt_rtx_info},
 };
 
 std::string known() {

@@ -16,10 +16,21 @@
 
 namespace posewire {
 
+class DeviceLetterbox;  // infer/device.h
+class DevicePeaks;
+
+// Peaks that the device finds in one output; output -1: none.
+struct PeakQuery {
+  int output = -1;  // in manifest order, float, NCHW
+  float threshold = 0.0F;
+  int max_peaks = 0;  // of a channel
+};
+
 struct RuntimeOptions {
   int requests = 0;   // in flight; 0: the runtime's choice for this machine
   int threads = 0;    // of the runtime's own pool; 0: its choice
   int max_batch = 0;  // 0: the bundle's
+  PeakQuery peaks = {};
 };
 
 class Runtime {
@@ -29,7 +40,8 @@ class Runtime {
   virtual int requests() const noexcept = 0;
   virtual int max_batch() const noexcept = 0;
 
-  // The slot's input tensor, [max_batch, height, width, 3] in the artifact's layout and dtype.
+  // The slot's input, uint8 [max_batch, height, width, 3] in the manifest's order of channels. A
+  // runtime whose network takes something else converts it.
   // Valid as long as the runtime; write only while the slot is idle.
   virtual void* input(int request) noexcept = 0;
 
@@ -41,6 +53,10 @@ class Runtime {
   // Picture `index` of the slot's last batch, one view per manifest output, in manifest order.
   // Valid until the slot's next start(). `views` is reused by the caller.
   virtual void outputs(int request, int index, std::vector<MapView>* views) const = 0;
+
+  // What only some can do; null where this one cannot. Valid as long as the runtime.
+  virtual DeviceLetterbox* device_letterbox() noexcept { return nullptr; }
+  virtual const DevicePeaks* device_peaks() const noexcept { return nullptr; }
 };
 
 // Opens the bundle's artifact with the runtime that its target names. Throws Error: kBundle for a

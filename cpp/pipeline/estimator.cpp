@@ -95,10 +95,6 @@ std::unique_ptr<Estimator> Estimator::open(const std::string& directory,
                                            const RuntimeOptions& options) {
   std::unique_ptr<Estimator> estimator(new Estimator);
   estimator->bundle_ = open_bundle(directory);
-  if (estimator->bundle_.manifest.mode != Mode::kBottomUp) {
-    throw Error(Code::kBundle, directory + "/manifest.json: mode",
-                "only bottom_up bundles can be estimated from a whole picture");
-  }
   RuntimeOptions one = options;
   one.max_batch = 1;
   estimator->decoder_ = open_decoder(estimator->bundle_.manifest);

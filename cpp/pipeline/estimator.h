@@ -32,7 +32,8 @@ class Estimator {
   static std::unique_ptr<Estimator> open(const std::string& directory,
                                          const RuntimeOptions& options);
 
-  // Poses in pixels of the picture.
+  // Poses in pixels of the picture. For a top-down bundle the picture is one person's crop; a
+  // detector's poses are boxes (Manifest::keypoints).
   Poses estimate(const Image& image);
 
   // Reads the files (EXIF orientation applied) and estimates several at once; one result per path,

@@ -43,12 +43,11 @@ PreprocessStage::PreprocessStage(const Manifest& manifest, Slots* slots, Batcher
       channels_(manifest.input_rgb ? Channels::kRGB : Channels::kBGR),
       keep_pictures_(keep_pictures),
       slots_(slots),
+      device_(slots->runtime->device_letterbox()),
       batcher_(batcher),
       works_(works) {}
 
 Status PreprocessStage::run() {
-  const auto picture_bytes =
-      static_cast<std::size_t>(width_) * static_cast<std::size_t>(height_) * 3;
   const auto most = static_cast<std::size_t>(slots_->runtime->max_batch());
   std::vector<FramePtr> batch;
   batch.reserve(most);
@@ -56,16 +55,19 @@ Status PreprocessStage::run() {
   // First a free slot, then what waits: what waits meanwhile makes the batch.
   while (slots_->free.wait_pop(&number) && batcher_->wait_take(most, &batch)) {
     Slots::Slot& slot = slots_->slots[static_cast<std::size_t>(number)];
-    auto* input = static_cast<std::uint8_t*>(slots_->runtime->input(number));
     {
       const BusyTimer timer(&stats());
       for (FramePtr& frame : batch) {
-        WorkPtr work = prepare(std::move(frame), input);
+        WorkPtr work = works_->wait_take();
         if (work == nullptr) {
           return {};  // the engine ends
         }
+        Status status =
+            prepare(std::move(frame), work.get(), number, static_cast<int>(slot.works.size()));
+        if (!status.ok()) {
+          return status;
+        }
         slot.works.push_back(std::move(work));
-        input += picture_bytes;
       }
       stats().add_frames(batch.size());
     }
@@ -82,14 +84,26 @@ Status PreprocessStage::run() {
   return {};
 }
 
-WorkPtr PreprocessStage::prepare(FramePtr frame, std::uint8_t* input) {
-  WorkPtr work = works_->wait_take();
-  if (work == nullptr) {
-    return work;
+Status PreprocessStage::letterbox_into(const Image& image, const Letterbox& geometry, int number,
+                                       int index) {
+  if (device_ != nullptr) {
+    return device_->letterbox(number, index, device_frame(image), geometry);
   }
+  const auto picture_bytes =
+      static_cast<std::size_t>(width_) * static_cast<std::size_t>(height_) * 3;
+  auto* input = static_cast<std::uint8_t*>(slots_->runtime->input(number));
+  letterbox(image, geometry, width_, height_, channels_,
+            input + picture_bytes * static_cast<std::size_t>(index));
+  return {};
+}
+
+Status PreprocessStage::prepare(FramePtr frame, Work* work, int number, int index) {
   const Image& image = frame->image;
   work->letterbox = letterbox_of(image.width, image.height, width_, height_);
-  letterbox(image, work->letterbox, width_, height_, channels_, input);
+  Status status = letterbox_into(image, work->letterbox, number, index);
+  if (!status.ok()) {
+    return status;
+  }
   work->frame.image.width = image.width;
   work->frame.image.height = image.height;
   work->frame.camera = frame->camera;
@@ -100,7 +114,7 @@ WorkPtr PreprocessStage::prepare(FramePtr frame, std::uint8_t* input) {
   if (keep_pictures_) {
     work->picture = std::move(frame);
   }
-  return work;
+  return {};
 }
 
 DecodeStage::DecodeStage(const Decoder* decoder, double min_score, Slots* slots,

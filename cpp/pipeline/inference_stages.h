@@ -11,6 +11,7 @@
 #include "flow/batcher.h"
 #include "flow/channel.h"
 #include "flow/operator.h"
+#include "infer/device.h"
 #include "infer/runtime.h"
 #include "pipeline/work.h"
 
@@ -36,7 +37,8 @@ class Slots {
   Channel<int> free, busy;  // numbers of slots
 };
 
-// Takes what waits when a slot is free, letterboxes it straight into the slot's input, starts it.
+// Takes what waits when a slot is free, letterboxes it straight into the slot's input (here, or on
+// the runtime's device where it can), starts it.
 class PreprocessStage final : public Operator {
  public:
   // keep_pictures: some sink wants them.
@@ -45,12 +47,14 @@ class PreprocessStage final : public Operator {
   Status run() override;
 
  private:
-  WorkPtr prepare(FramePtr frame, std::uint8_t* input);
+  Status prepare(FramePtr frame, Work* work, int slot, int index);
+  Status letterbox_into(const Image& image, const Letterbox& geometry, int slot, int index);
 
   const int width_, height_;
   const Channels channels_;
   const bool keep_pictures_;
   Slots* const slots_;
+  DeviceLetterbox* const device_;  // null: the CPU letterboxes
   Batcher<FramePtr>* const batcher_;
   Pool<Work>* const works_;
 };

@@ -153,6 +153,10 @@ void Pipeline::open(Running* running) {
     running_ = running;
   }
   running->bundle = open_bundle(config_.bundle);
+  if (running->bundle.manifest.mode != Mode::kBottomUp) {
+    throw Error(Code::kBundle, config_.bundle + "/manifest.json: mode",
+                "only bottom_up bundles run on whole pictures");
+  }
   running->decoder = open_decoder(running->bundle.manifest);
   RuntimeOptions options;
   options.requests = config_.requests;

@@ -210,7 +210,7 @@ class Serve:
 def serve(
     tmp_path: Path, bundle: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Serve]]:
-    """serve(broker, plans, uri=…, mqtt="more keys", rest="more sections")."""
+    """serve(broker, plans, uri=…, mqtt="more keys", keys="of the bundle", rest="more sections")."""
     made: list[Serve] = []
 
     def make(
@@ -218,6 +218,7 @@ def serve(
         *plans: dict[str, Any],
         uri: str = "synthetic:?frames=20",
         mqtt: str = "",
+        keys: str = "",
         rest: str = "",
         folder: Path = tmp_path,
     ) -> Serve:
@@ -225,6 +226,7 @@ def serve(
             node = "n1"
             [bundle]
             path = "{bundle}"
+            {keys}
             [mqtt]
             url = "{broker.url}"
             {mqtt}

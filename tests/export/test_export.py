@@ -40,7 +40,13 @@ def test_the_bundle_verifies_and_agrees_with_its_graphs(exported: Any) -> None:
     folder, network, said = exported
     manifest = verify_bundle(folder)
     check_onnx(manifest, folder)
-    assert [artifact.precision for artifact in manifest.artifacts] == list(export.PRECISIONS)
+    artifacts = [(artifact.format, artifact.precision) for artifact in manifest.artifacts]
+    assert artifacts == [
+        *(("onnx", precision) for precision in export.PRECISIONS),
+        ("tflite", "fp32"),
+        ("tflite", "int8"),
+        ("uff", "fp32"),
+    ]
     assert manifest.skeleton == network.skeleton
     assert manifest.selftest == ("selftest-00.jpg", "selftest-01.jpg")
     assert manifest.decode["algorithm"] == "paf"
@@ -171,7 +177,7 @@ def test_a_run_is_exported_with_its_provenance(
     plan = export.Plan("tiny", "0.0.1", WIDTH, HEIGHT)
     converted = export._convert_elsewhere(run_folder, plan)
     images = pictures(1)
-    one = export_onnx.run_onnx(export_onnx.session(converted), images)
+    one = export_onnx.run_onnx(export_onnx.session(converted.onnx), images)
     data = (exported[0] / "model.onnx").read_bytes()
     other = export_onnx.run_onnx(export_onnx.session(data), images)
     for name, maps in one.items():
@@ -197,7 +203,7 @@ def test_a_network_that_changed_is_refused(exported: Any, tmp_path: Path) -> Non
                 network,
                 tmp_path / "out",
                 plan,
-                float_graph=(folder / "model.onnx").read_bytes(),
+                graphs=export.Graphs((folder / "model.onnx").read_bytes(), b""),
             )
         assert caught.value.code is ExitCode.BUG
     finally:

@@ -111,6 +111,73 @@ def quantised(model: onnx.ModelProto, *, steps: float = 255.0) -> onnx.ModelProt
     return changed
 
 
+MIXES = ("mix0", "mix1", "mix2", "mix3")
+
+
+def chained() -> onnx.ModelProto:
+    """tiny_onnx with four 1x1 convolutions that change nothing in front of the dots'."""
+    model = tiny_onnx()
+    nodes = list(model.graph.node)
+    at = next(i for i, node in enumerate(nodes) if node.op_type == "Conv")
+    tensor = "planes"
+    chain = []
+    for name in MIXES:
+        weights = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+        model.graph.initializer.append(numpy_helper.from_array(weights, f"{name}_weights"))
+        chain.append(
+            helper.make_node("Conv", [tensor, f"{name}_weights"], [f"{name}_out"], name=name)
+        )
+        tensor = f"{name}_out"
+    for node in nodes[at:]:
+        if "planes" in node.input:
+            node.input[0] = tensor
+            node.name = node.output[0]
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes[:at], *chain, *nodes[at:]])
+    onnx.checker.check_model(model)
+    return model
+
+
+def chained_int8(*, ruined: dict[str, float], heads: bool = False) -> onnx.ModelProto:
+    """chained() with Q/DQ pairs around every mix, and around the dots' convolution with ``heads``.
+
+    ``ruined``: layer -> factor on its weights' scale, as a calibration that went wrong would have
+    it; below 1/254 all its weights are 127 or -127 times nearly nothing: it is blind."""
+    model = chained()
+    graph = model.graph
+    constants = {"a_scale": np.float32(1 / 255), "a_zero": np.uint8(0), "w_zero": np.int8(0)}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "Conv" and (node.name in MIXES or (heads and "weights" in node.input)):
+            name, source = node.name, node.input[0]
+            stored = next(t for t in graph.initializer if t.name == node.input[1])
+            weights = numpy_helper.to_array(stored)
+            graph.initializer.remove(stored)
+            scale = np.float32(np.abs(weights).max() / 127 * ruined.get(name, 1.0))
+            constants[f"{name}_scale"] = scale
+            constants[f"{name}_int8"] = np.clip(np.round(weights / scale), -127, 127).astype(
+                np.int8
+            )
+            zero = ["w_zero"]
+            nodes += [
+                helper.make_node("QuantizeLinear", [source, "a_scale", "a_zero"], [f"{name}_q"]),
+                helper.make_node("DequantizeLinear", [f"{name}_q", "a_scale", "a_zero"],
+                                 [f"{name}_in"]),
+                helper.make_node("DequantizeLinear", [f"{name}_int8", f"{name}_scale", *zero],
+                                 [f"{name}_w"]),
+            ]  # fmt: skip
+            node.input[:] = [f"{name}_in", f"{name}_w"]
+        nodes.append(node)
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
 def picture(people: list[Person], width: int = 256, height: int = 192) -> NDArray[np.uint8]:
     """BGR; people as dots of 9 pixels' radius on dark noise."""
     noise = np.random.default_rng(len(people)).integers(0, 12, (height, width, 3))
@@ -181,7 +248,8 @@ MakeBundle = Callable[..., Path]
 
 @pytest.fixture
 def make_bundle(tmp_path: Path) -> MakeBundle:
-    """make_bundle(name, precisions=, selftest=, int8_steps=) -> a portable bundle's folder."""
+    """make_bundle(name, precisions=, selftest=, int8_steps=) -> a portable bundle's folder;
+    ``ruined`` (see chained_int8) makes it one of the longer network."""
 
     def make(
         name: str = "portable",
@@ -189,11 +257,17 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
         precisions: tuple[str, ...] = ("fp32", "int8-u8"),
         selftest: bool = True,
         int8_steps: float = 255.0,
+        ruined: dict[str, float] | None = None,
+        heads: bool = False,
     ) -> Path:
-        model = tiny_onnx()
+        model = tiny_onnx() if ruined is None else chained()
         files: dict[str, Path | bytes] = {"model.onnx": model.SerializeToString()}
         if "int8-u8" in precisions:
-            coarse = quantised(model, steps=int8_steps)
+            coarse = (
+                quantised(model, steps=int8_steps)
+                if ruined is None
+                else chained_int8(ruined=ruined, heads=heads)
+            )
             files["model.int8-u8.onnx"] = coarse.SerializeToString()
         if selftest:
             for i, people in enumerate(SCENES):

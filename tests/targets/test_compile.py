@@ -256,6 +256,28 @@ def test_refusals(make_bundle: MakeBundle, tmp_path: Path) -> None:
         compile_bundle(portable, out=tmp_path / "file")
 
 
+def test_a_cpu_target_is_compiled_on_its_own_kind_of_machine(
+    make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portable = make_bundle()
+    elsewhere = {"x86-cpu": "aarch64", "arm-cpu": "x86_64"}
+    for target, machine in elsewhere.items():
+        monkeypatch.setattr("platform.machine", lambda machine=machine: machine)
+        for precision in ("fp32", "auto"):
+            with pytest.raises(TargetError, match=f"this machine is {machine}, {target} is for "):
+                compile_bundle(portable, target, precision)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    capable = openvino.missing("fp16", load_recipe("arm-cpu")) is None  # this CPU's own word
+    result = compile_bundle(portable, "arm-cpu", "fp32")
+    made = verify_bundle(result.path)
+    assert made.target is not None
+    assert (made.target.name, made.target.precision) == ("arm-cpu", "fp32")
+    if capable:
+        half = compile_bundle(portable, "arm-cpu", "fp16")
+        assert half.gate is not None
+        assert half.gate.passed
+
+
 def test_a_manifest_that_disagrees_with_its_onnx(make_bundle: MakeBundle) -> None:
     from posewire.bundle import write_bundle
 

@@ -79,6 +79,32 @@ def test_evaluate_ends_with_the_figures(
     assert (cv2.imread(str(drawn[0])) != cv2.imread(str(images / "000.png"))).any()
 
 
+def test_evaluate_against_another_precision(
+    make_bundle: MakeBundle,
+    labelled: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A bundle whose int8 form is blind: the gate refuses it, and that is what is measured."""
+    bundle = str(make_bundle(int8_steps=0.4))
+    labels, images = labelled
+    common = [str(labels), "--images", str(images), "-o", str(tmp_path / "out"), "--json"]
+    against = ["--against", bundle, "--against-precision", "int8"]
+    assert program(["evaluate", bundle, *common, *against]) == ExitCode.OK
+    said = capsys.readouterr()
+    figures = json.loads(said.out.splitlines()[-1])
+    other = figures["against"]
+    assert other["precision"] == "int8"
+    assert other["AP_difference"] == pytest.approx(figures["AP"], abs=1e-4)
+    low, high = other["interval"]
+    assert 0 < low <= other["AP_difference"] <= high
+    assert "it is measured all the same" in said.err
+
+    assert program(["evaluate", bundle, *common, "--against", bundle]) == ExitCode.OK
+    other = json.loads(capsys.readouterr().out.splitlines()[-1])["against"]
+    assert (other["AP_difference"], other["interval"]) == (0.0, [0.0, 0.0])
+
+
 def test_evaluate_names_what_is_wrong(
     make_bundle: MakeBundle,
     labelled: tuple[Path, Path],

@@ -92,6 +92,14 @@ def compiled() -> dict[str, Any]:
     return data
 
 
+def kept() -> dict[str, Any]:
+    """Compiled with layers in floating point, and what each keypoint lost."""
+    data = compiled()
+    data["target"]["kept_layers"] = ["stage 1/conv", "head/last"]
+    data["gate"]["keypoints"] = {"nose": 0.003, "right_wrist": -0.01}
+    return data
+
+
 def float_input() -> dict[str, Any]:
     data = portable()
     data["artifacts"][0]["input"] = {
@@ -151,7 +159,7 @@ def edited(data: dict[str, Any], *steps: Any) -> dict[str, Any]:
 
 
 def bad() -> dict[str, tuple[dict[str, Any], str]]:
-    p, c = portable(), compiled()
+    p, c, k = portable(), compiled(), kept()
     first = ("artifacts", 0)
     return {
         "schema_future": (edited(p, "schema", 2), "schema"),
@@ -255,6 +263,15 @@ def bad() -> dict[str, tuple[dict[str, Any], str]]:
             edited(c, "artifacts", [c["artifacts"][0], c["artifacts"][0]]),
             "artifacts",
         ),
+        "target_kept_layers_empty": (edited(k, "target", "kept_layers", []), "kept_layers"),
+        "target_kept_layers_number": (
+            edited(k, "target", "kept_layers", [1]),
+            "target.kept_layers[0]",
+        ),
+        "gate_keypoints_list": (edited(k, "gate", "keypoints", []), "gate.keypoints"),
+        "gate_keypoints_unknown": (edited(k, "gate", "keypoints", "tail", 0.1), "gate.keypoints"),
+        "gate_keypoints_large": (edited(k, "gate", "keypoints", "nose", 1.5), "keypoints.nose"),
+        "gate_keypoints_text": (edited(k, "gate", "keypoints", "nose", "1"), "keypoints.nose"),
         "gate_kind": (edited(c, "gate", "kind", "mood"), "gate.kind"),
         "crop_in_bottom_up": (edited(p, "crop", {"padding": 1.25, "fit": "letterbox"}), "crop"),
         "file_name_parent": (edited(p, "files", "..", {"sha256": ZEROS, "bytes": 1}), "files"),
@@ -271,6 +288,7 @@ def main() -> None:
     good = {
         "good": portable(),
         "good_compiled": compiled(),
+        "good_kept_layers": kept(),
         "good_float_input": float_input(),
         "good_quantised": quantised(),
         "good_top_down": top_down(),
