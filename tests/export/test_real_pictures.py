@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real pictures through every fp32 form of one network: ONNX Runtime, OpenVINO, TFLite.
-
-The shipped bundle, or, while that has no TFLite files, the small one that is exported here.
-"""
+"""Real pictures through every fp32 form of the shipped network: ONNX Runtime, OpenVINO, TFLite."""
 
 from __future__ import annotations
 
@@ -22,19 +19,8 @@ pytest.importorskip("ai_edge_litert")
 
 LIMIT = 1e-3  # largest difference, in output units
 PICTURES = 6
+KEYPOINTS = 17  # the maps before the background
 SHIPPED = Path(__file__).parents[2] / "models" / "coco17-paf-mobilenetv2"
-
-
-def has_tflite(manifest: Manifest) -> bool:
-    return any(artifact.format == "tflite" for artifact in manifest.artifacts)
-
-
-@pytest.fixture(scope="module")
-def network(request: pytest.FixtureRequest) -> Path:
-    if has_tflite(verify_bundle(SHIPPED)):
-        return SHIPPED
-    exported: Path = request.getfixturevalue("exported")[0]
-    return exported
 
 
 @pytest.fixture(scope="module")
@@ -62,28 +48,25 @@ def through_onnx(folder: Path, manifest: Manifest, picture: Any) -> dict[str, An
 
 @pytest.mark.parametrize("target", ["small-arm", "x86-cpu"])
 def test_fp32_is_the_same_everywhere(
-    network: Path,
-    pictures: list[Path],
-    target: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    pictures: list[Path], target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from posewire.targets import compile_bundle
 
     if target == "x86-cpu" and platform.machine() != "x86_64":
         pytest.skip("x86-cpu is compiled on x86 alone")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    manifest = verify_bundle(network)
-    compiled = compile_bundle(network, target, "fp32", images=_linked(pictures, tmp_path))
+    manifest = verify_bundle(SHIPPED)
+    compiled = compile_bundle(SHIPPED, target, "fp32", images=_linked(pictures, tmp_path))
     estimator = _core.Estimator(str(compiled.path))
-    worst = 0.0
+    worst = largest = 0.0
     for path in pictures:
         picture = _core.read_picture(str(path))
         found = estimator.network(picture)
-        for name, maps in through_onnx(network, manifest, picture).items():
-            assert np.abs(maps).max() > 0.05  # something to compare
+        for name, maps in through_onnx(SHIPPED, manifest, picture).items():
+            largest = max(largest, float(np.abs(maps[:KEYPOINTS]).max()))
             worst = max(worst, float(np.abs(found[name] - maps).max()))
     print(f"{target}: largest difference to ONNX Runtime {worst:.2g}")
+    assert largest > 0.3  # somebody is in the pictures: there is something to compare
     assert worst <= LIMIT
 
 
