@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from posewire.errors import ExitCode
+from posewire.errors import ExitCode, PosewireError
 
 from . import out
 
@@ -60,7 +61,16 @@ def command(
         on_state=run.on_state,
         on_flaw=run.on_flaw,
     )
-    listener.run(run.stopping, lambda: out.note(f"listening to {broker}"))
+    before = signal.signal(signal.SIGINT, run.on_interrupt)
+    try:
+        listener.run(run.stopping, lambda: out.note(f"listening to {broker}"))
+    except PosewireError:
+        if not run.interrupted:  # else it says no more than that it was
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if run.interrupted:
+        raise KeyboardInterrupt
     if run.silent:
         out.error(f"no pose for {timeout:g} s")
         return ExitCode.UNAVAILABLE
@@ -76,11 +86,18 @@ class _Run:
         self._heard_s = self._clock()
         self.flaws = 0
         self.silent = False
+        self.interrupted = False
+
+    def on_interrupt(self, _number: int, _frame: object) -> None:
+        """A flag, since an exception may be raised where Python only reports it and goes on (a
+        finaliser). The second Ctrl-C does not wait for anything."""
+        self.interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def stopping(self) -> bool:
         if self._timeout is not None and self._clock() - self._heard_s > self._timeout:
             self.silent = True
-        return self.silent or self._left == 0
+        return self.interrupted or self.silent or self._left == 0
 
     def on_pose(self, pose: Any) -> None:
         if self._left == 0:
