@@ -188,7 +188,7 @@ class Daemon:
         path: Path,
         stopping: Callable[[], bool],
         tick: Callable[[float], None] = time.sleep,
-        say: Callable[[str], None] = lambda line: logging.getLogger("compile").info(line),
+        say: Callable[[str], None] = lambda line: _log_compiler(line),
     ) -> Path:
         keys = self._config.bundle
         return compiled_bundle(
@@ -207,7 +207,7 @@ class Daemon:
 
     def _tell_preparing(self, line: str) -> None:
         """From the child's reading thread: how far the first compilation is, to all who watch."""
-        logging.getLogger("compile").info(line)
+        _log_compiler(line)
         self._notifier.status(line)
         self._announce_cameras(line)
 
@@ -383,3 +383,8 @@ def _runtime_folder() -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="posewire-") as folder:
         yield Path(folder)
+
+
+def _log_compiler(line: str) -> None:
+    """The child's progress begins with what the logger is called."""
+    logging.getLogger("compile").info(line.removeprefix("compile: "))
