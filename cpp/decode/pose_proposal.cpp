@@ -166,6 +166,13 @@ PoseProposal::PoseProposal(const Manifest& manifest, const Kernels& kernels)
   read_parameters(manifest);
   check_outputs(manifest);
   stride_ = manifest.outputs[0].stride;
+  // A cell's keypoint may lie anywhere in it: of a larger cell that is outside of every picture.
+  if (stride_ > manifest.input_width || stride_ > manifest.input_height) {
+    refuse("outputs." + manifest.outputs[0].name + ".stride",
+           "is " + std::to_string(stride_) + ", larger than the input (" +
+               std::to_string(manifest.input_width) + " x " +
+               std::to_string(manifest.input_height) + " pixels)");
+  }
   // Rounded up: convolutions with "same" padding.
   width_ = (manifest.input_width + stride_ - 1) / stride_;
   height_ = (manifest.input_height + stride_ - 1) / stride_;

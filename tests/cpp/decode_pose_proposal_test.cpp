@@ -246,6 +246,10 @@ TEST(PoseProposal, RefusedWithWhatIsWrong) {
   manifest.outputs.erase(manifest.outputs.begin() + 1);  // iou is optional
   EXPECT_EQ(refusal(manifest), "");
   manifest = net.manifest();
+  manifest.input_height = 31;
+  EXPECT_THAT(refusal(manifest),
+              testing::HasSubstr("outputs.conf.stride: is 32, larger than the input (192 x 31"));
+  manifest = net.manifest();
   manifest.skeleton.limbs.clear();
   EXPECT_THAT(refusal(manifest), testing::HasSubstr("limbs"));
 }
