@@ -68,12 +68,4 @@ def command(
         bar.update(task, description="done")
     out.note(f"{bundle}: {manifest.name} {manifest.version}")
     if json:
-        out.figures(
-            {
-                "bundle": str(bundle.absolute()),
-                "name": manifest.name,
-                "version": manifest.version,
-                "sha256": manifest.sha256,
-                "files": {file: entry.bytes for file, entry in manifest.files.items()},
-            }
-        )
+        out.figures(out.bundle_facts(bundle, manifest))

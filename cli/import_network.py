@@ -117,16 +117,7 @@ def command(
             out.note(line)
     out.note(f"{bundle}: {manifest.name} {manifest.version}, {manifest.mode}")
     if json:
-        out.figures(
-            {
-                "bundle": str(bundle.absolute()),
-                "name": manifest.name,
-                "version": manifest.version,
-                "mode": manifest.mode,
-                "sha256": manifest.sha256,
-                "files": {file: entry.bytes for file, entry in manifest.files.items()},
-            }
-        )
+        out.figures(out.bundle_facts(bundle, manifest) | {"mode": manifest.mode})
 
 
 def _skeleton(text: str) -> Any:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from posewire.manifest import Manifest
+
 
 def error(text: str) -> None:
     """The one line that a failing program ends with."""
@@ -29,6 +31,17 @@ def note(text: str) -> None:
 def figures(values: Mapping[str, Any]) -> None:
     """``--json``: one object, the last line of stdout."""
     print(json.dumps(values, allow_nan=False), flush=True)
+
+
+def bundle_facts(bundle: Path, manifest: Manifest) -> dict[str, Any]:
+    """What the verbs that make a bundle say of it as JSON."""
+    return {
+        "bundle": str(bundle.absolute()),
+        "name": manifest.name,
+        "version": manifest.version,
+        "sha256": manifest.sha256,
+        "files": {file: entry.bytes for file, entry in manifest.files.items()},
+    }
 
 
 def write_file(path: Path, data: bytes) -> None:
