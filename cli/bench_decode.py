@@ -109,7 +109,7 @@ def command(
 
     --people draws its own frames, says what a perfect network would, adds noise, and also
     reports how well the people were found (keypoints within one cell). A top-down network sees N
-    crops, decoded one after the other: its figure is the sum over all N.
+    crops, decoded one after the other: its figure is that of all N together.
 
     --poses lines are {"frame": name, "people": …} with score and kp (x, y, score of every
     keypoint, pixels of the network's input).
@@ -251,8 +251,9 @@ def _drawn(algorithm: str, drawing: _Drawing, kernels: str) -> _Calls:
     with out.progress(unit="crops" if crops else "frames") as bar:
         task = bar.add_task("draw", total=frames * (people if crops else 1), said="")
         for one in rendered:
-            bench.add(one.outputs)
-            members.setdefault(f"frame-{one.frame:03d}", []).append(len(drawn))
+            name = f"frame-{one.frame:03d}"
+            bench.add(one.outputs, same_frame=name in members)
+            members.setdefault(name, []).append(len(drawn))
             drawn.append(one)
             bar.update(task, advance=1)
     there, wanted = sum(len(one.people) for one in drawn), people * frames
@@ -270,7 +271,7 @@ def _save(folder: Path, calls: _Calls) -> None:
 
 
 def _measure(bench: DecoderBench, rounds: int) -> NDArray[np.float64]:
-    """Microseconds [rounds, calls]."""
+    """Microseconds [rounds, frames]."""
     import numpy as np
 
     bench.run(1)
@@ -297,11 +298,10 @@ def _figures(
         median, p99 = np.percentile(values, (50, 99))
         return {"median_us": round(float(median), 2), "p99_us": round(float(p99), 2)}
 
-    per_frame, frame_times = [], []
-    for name, members in calls.frames.items():
-        frame_times.append(times[:, members].sum(axis=1))
+    per_frame = []
+    for taken, (name, members) in zip(times.T, calls.frames.items(), strict=True):
         people = sum(len(found[i].scores) for i in members)
-        per_frame.append({"frame": name, **of(frame_times[-1]), "people": people})
+        per_frame.append({"frame": name, **of(taken), "people": people})
     size = calls.manifest["input"]
     return {
         "algorithm": algorithm,
@@ -309,7 +309,7 @@ def _figures(
         "frames": len(per_frame),
         "calls_per_frame": len(calls.names) / len(per_frame),
         "rounds": len(times),
-        **of(np.concatenate(frame_times)),
+        **of(times),
         "people": sum(frame["people"] for frame in per_frame),
         "kernels": calls.kernels,
         "width": size["width"],
@@ -376,7 +376,7 @@ def _tell(figures: Mapping[str, Any]) -> None:
     )
     out.console().print(table)
     if figures["calls_per_frame"] != 1:
-        out.note(f"a frame is {figures['calls_per_frame']:.0f} crops, one after the other, summed")
+        out.note(f"a frame is {figures['calls_per_frame']:.0f} crops, one after the other, timed together")
     elif figures["mode"] == "top_down":
         out.note("a frame is one crop of a top-down network")
     if "recall" in figures:

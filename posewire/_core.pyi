@@ -52,13 +52,14 @@ class DecoderBench:
     read where they lie."""
 
     def __init__(self, decoder: Decoder) -> None: ...
-    def add(self, outputs: Mapping[str, NDArray[Any]]) -> None:
-        """Another frame, checked as Decoder.decode does. Raises EngineError (USAGE)."""
+    def add(self, outputs: Mapping[str, NDArray[Any]], same_frame: bool = False) -> None:
+        """Another call, checked as Decoder.decode does: a frame of its own, or timed together with
+        the call before. Raises EngineError (USAGE)."""
     def run(self, rounds: int) -> NDArray[np.float64]:
-        """Microseconds of this thread's CPU time, [rounds, frames]; every round decodes each frame
-        once, in the order they were added."""
+        """Microseconds of this thread's CPU time without the clock's own, [rounds, frames]; every
+        round decodes each frame once, in the order they were added."""
     def poses(self) -> list[_Poses]:
-        """What is decoded of every frame, in that order."""
+        """What is decoded in every call, in that order."""
 
 def decoder_kernels() -> list[str]:
     """The instruction sets that this machine runs, best first."""

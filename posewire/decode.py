@@ -68,18 +68,20 @@ class DecoderBench:
         with engine_errors() as core:
             self._bench = core.DecoderBench(decoder._decoder)
 
-    def add(self, outputs: Mapping[str, NDArray[Any]]) -> None:
-        """Another frame, as :meth:`Decoder.decode` takes it and with its errors."""
+    def add(self, outputs: Mapping[str, NDArray[Any]], *, same_frame: bool = False) -> None:
+        """Another call, as :meth:`Decoder.decode` takes it and with its errors.
+
+        ``same_frame``: timed together with the call before, as the crops of one picture are."""
         with engine_errors():
-            self._bench.add(dict(outputs))
+            self._bench.add(dict(outputs), same_frame)
 
     def run(self, rounds: int) -> NDArray[np.float64]:
-        """Decodes all frames ``rounds`` times in turn: microseconds of one thread's CPU time,
-        [rounds, frames]."""
+        """Decodes all frames ``rounds`` times in turn: microseconds of one thread's CPU time
+        without what reading the clock takes, [rounds, frames]."""
         with engine_errors():
             return np.asarray(self._bench.run(rounds))
 
     def poses(self) -> list[Poses]:
-        """What is decoded of every frame."""
+        """What is decoded in every call."""
         with engine_errors():
             return [Poses(np.asarray(s), np.asarray(k)) for s, k in self._bench.poses()]

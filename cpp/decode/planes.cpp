@@ -37,9 +37,12 @@ void convert(const MapView& view, const void* from, int count, std::ptrdiff_t st
 
 MapView float_planes(const MapView& view, int channels, const Kernels& kernels,
                      std::vector<float>* buffer) {
-  if (view.dtype == DType::kFloat32 && view.column_stride == 1 && view.row_stride == view.width) {
+  // A sequence has one row, whose stride says nothing.
+  const bool dense = view.column_stride == 1 && (view.height == 1 || view.row_stride == view.width);
+  if (view.dtype == DType::kFloat32 && dense) {
     MapView same = view;
     same.channels = channels;
+    same.row_stride = view.width;
     return same;
   }
   const auto row = static_cast<std::size_t>(view.width);
