@@ -7,7 +7,8 @@ Labels of one batch, all in network pixels (index coordinates, DESIGN 3.3), B pi
     keypoints  float32 [B, P, K, 3]  x, y, v; v > 0 known, 0 unknown, < 0 cut away (not there)
     boxes      float32 [B, P, 4]     left, top, right, bottom around all of the person; padding
                                      people have right < left
-    mask       float32 [B, h, w]     1 where the labels may be believed, 0 where nothing is known
+    mask       float32 [B, h, w]     1 where the labels may be believed, 0 where nothing is known,
+                                     in cells of MASK_STRIDE pixels
     teacher_<output>  float32 [B, h, w, C]   optional: a teacher's map for that output
 """
 
@@ -16,13 +17,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posewire.skeleton import Skeleton
 
+MASK_STRIDE = 8  # network pixels
 Tensor = Any  # a tensor of whichever backend runs
 Labels = Mapping[str, Tensor]
 Stages = Sequence[Mapping[str, Tensor]]
@@ -30,11 +32,35 @@ Stages = Sequence[Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """One output of the network: its name, channels and stride in network pixels."""
+    """One output of the network: a map, or a sequence along one axis of the picture.
+
+    name      in the manifest
+    channels  of every cell or bin
+    stride    a map's, network pixels; None of a sequence
+    axis      a sequence's: "x" or "y"
+    bins      a sequence's, for each network pixel along its axis
+    """
 
     name: str
     channels: int
-    stride: int
+    stride: int | None = None
+    axis: Literal["x", "y"] | None = None
+    bins: int = 0
+
+    def entry(self, width: int, height: int) -> dict[str, Any]:
+        """The manifest's, for a network input of that size, pixels."""
+        sizes = self._sizes(width, height)
+        where = {"stride": self.stride} if self.stride else {"length": sizes[0]}
+        return {"name": self.name, "channels": self.channels, **where}
+
+    def shape(self, width: int, height: int) -> tuple[int, ...]:
+        """One frame's, channels first: [C, h, w] or [C, length]."""
+        return (self.channels, *self._sizes(width, height))
+
+    def _sizes(self, width: int, height: int) -> tuple[int, ...]:
+        if self.stride:
+            return -(-height // self.stride), -(-width // self.stride)
+        return (self.bins * (width if self.axis == "x" else height),)
 
 
 @dataclass(frozen=True)
@@ -49,13 +75,11 @@ class TeacherWeights:
 class Algorithm(ABC):
     """One way to turn a picture's features into poses. Stateless apart from its options."""
 
+    mode: ClassVar[Literal["bottom_up", "top_down"]] = "bottom_up"
+    fixed_size: ClassVar[bool] = False  # the network takes pictures of its training size alone
+
     def __init__(self, skeleton: Skeleton) -> None:
         self.skeleton = skeleton
-
-    @property
-    @abstractmethod
-    def stride(self) -> int:
-        """The stride of the backbone features that ``head`` wants and of its outputs."""
 
     @property
     @abstractmethod
@@ -63,11 +87,24 @@ class Algorithm(ABC):
         """The outputs of the exported network, in order."""
 
     @abstractmethod
-    def head(self, features: Mapping[int, Tensor]) -> list[dict[str, Tensor]]:
-        """Keras layers on the backbone's features (by stride): every stage's outputs by name.
+    def head(
+        self, features: Mapping[int, Tensor], size: tuple[int, int]
+    ) -> list[dict[str, Tensor]]:
+        """Keras layers on the backbone's features (by stride): every stage's outputs by name,
+        channels last.
 
-        The last stage is what is exported; the others are supervised too.
+        The last stage is what is exported; the others are supervised too. ``size`` is the width and
+        height of the training pictures; other sizes follow unless ``fixed_size``.
         """
+
+    @abstractmethod
+    def targets(self, labels: Labels) -> dict[str, Tensor]:
+        """What a network that knows the labels would say, by output name, channels last."""
+
+    @abstractmethod
+    def look(self, maps: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """What a person would look at of outputs or targets: maps [B, h, w] of 0 … 1, the same
+        number every time."""
 
     @abstractmethod
     def loss(

@@ -33,7 +33,7 @@ def decoder_manifest(
         "schema": 1,
         "name": name,
         "version": "0.0.0",
-        "mode": "bottom_up",
+        "mode": algorithm.mode,
         "skeleton": skeleton.to_dict(),
         "input": {
             "name": "image",
@@ -42,7 +42,7 @@ def decoder_manifest(
             "channels": "RGB",
             "resize": "letterbox",
         },
-        "outputs": [asdict(spec) for spec in algorithm.outputs],
+        "outputs": [spec.entry(width, height) for spec in algorithm.outputs],
         "decode": algorithm.decode_parameters(),
         "artifacts": [
             {

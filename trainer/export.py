@@ -340,7 +340,6 @@ def _manifest(
     measured: Sequence[Mapping[str, Any]],
     artifacts: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    outputs = network.algorithm.outputs
     calibration = (
         str(plan.calibration.name)
         if plan.calibration is not None
@@ -350,7 +349,7 @@ def _manifest(
         "schema": 1,
         "name": plan.name,
         "version": plan.version,
-        "mode": "bottom_up",
+        "mode": network.algorithm.mode,
         "skeleton": network.skeleton.to_dict(),
         "input": {
             "name": export_onnx.INPUT,
@@ -359,10 +358,7 @@ def _manifest(
             "channels": "RGB",
             "resize": "letterbox",
         },
-        "outputs": [
-            {"name": spec.name, "channels": spec.channels, "stride": spec.stride}
-            for spec in outputs
-        ],
+        "outputs": [spec.entry(plan.width, plan.height) for spec in network.algorithm.outputs],
         "decode": network.algorithm.decode_parameters(),
         "artifacts": list(artifacts),
         "target": None,

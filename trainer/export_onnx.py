@@ -226,8 +226,7 @@ def _set_outputs(
 ) -> None:
     """Gives the outputs their shapes, in the algorithm's order."""
     shapes: dict[str, list[str | int | None]] = {
-        spec.name: ["batch", spec.channels, height // spec.stride, width // spec.stride]
-        for spec in outputs
+        spec.name: ["batch", *spec.shape(width, height)] for spec in outputs
     }
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     del model.graph.output[:]

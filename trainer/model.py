@@ -56,7 +56,7 @@ def build_network(config: Config, folder: Path, pretrained: bool = True) -> Netw
     backbone = make_backbone(model.backbone, model.alpha, weights, model.frozen_blocks)
     image = keras.Input((None, None, 3), name="image")
     features = backbone(layers.Rescaling(1 / 127.5, offset=-1.0, name="normalise")(image))
-    stages = algorithm.head(features)
+    stages = algorithm.head(features, (config.input.width, config.input.height))
     network = keras.Model(image, stages, name=config.name.replace(".", "_"))
     if model.initial is not None and pretrained:
         load_weights(network, find_path(model.initial, folder, "model.initial"))

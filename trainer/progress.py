@@ -131,23 +131,12 @@ def overlay(image: Image, value: NDArray[np.float32]) -> Image:
     return np.asarray(image * (1 - alpha) * 0.9 + colours * alpha, np.uint8)
 
 
-def draw_maps(
-    images: Image, rows: Sequence[Mapping[str, NDArray[np.float32]]], background: bool
-) -> Image:
-    """A sheet: each picture, then for every set of maps its heat and its fields' strength.
-
-    ``rows`` are batches of maps by name (labels' targets, predictions), [B, h, w, C].
-    """
-    lines = []
-    for i, image in enumerate(images):
-        cells = [image]
-        for maps in rows:
-            heat = maps["heatmaps"][i, ..., :-1] if background else maps["heatmaps"][i]
-            fields = maps["pafs"][i]
-            cells.append(overlay(image, heat.max(axis=-1)))
-            length = np.hypot(fields[..., 0::2], fields[..., 1::2])
-            cells.append(overlay(image, length.max(axis=-1)))
-        lines.append(np.concatenate(cells, axis=1))
+def draw_maps(images: Image, maps: Sequence[NDArray[np.float32]]) -> Image:
+    """A sheet: a line for each picture [B, H, W, 3], alone and under each map [B, h, w]."""
+    lines = [
+        np.concatenate([image, *(overlay(image, one[i]) for one in maps)], axis=1)
+        for i, image in enumerate(images)
+    ]
     return np.concatenate(lines)
 
 

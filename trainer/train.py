@@ -25,7 +25,6 @@ from posewire import __version__
 from posewire.errors import ExitCode
 
 from .algorithm import Algorithm
-from .algorithms.paf import Paf
 from .checkpoint import (
     CONFIG_NAME,
     WEIGHTS_NAME,
@@ -215,8 +214,6 @@ def prediction_sheet(model: PoseModel, algorithm: Algorithm, batch: Batch) -> Im
     """The first pictures of a batch with targets and predictions drawn over them."""
     images = batch.images[:PICTURES]
     predicted = as_numpy(as_stages(model.network.predict_on_batch(images))[-1])
-    rows = [predicted]
-    if isinstance(algorithm, Paf):
-        targets = algorithm.targets({name: v[:PICTURES] for name, v in batch.labels.items()})
-        rows.insert(0, as_numpy({"heatmaps": targets.heatmaps, "pafs": targets.pafs}))
-    return draw_maps(images, rows, background=True)
+    labels = {name: values[:PICTURES] for name, values in batch.labels.items()}
+    targets = as_numpy(algorithm.targets(labels))
+    return draw_maps(images, [*algorithm.look(targets), *algorithm.look(predicted)])

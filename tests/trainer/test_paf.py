@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from keras import ops
 from posewire.trainer.algorithm import TeacherWeights
-from posewire.trainer.algorithms.paf import Options, Paf, render_heatmaps, render_pafs
+from posewire.trainer.algorithms.paf import Options, Paf, render_pafs
+from posewire.trainer.rendering import heatmaps
 
 from posewire.skeleton import Skeleton
 
@@ -62,7 +63,7 @@ def reference_pafs(keypoints: Any, cells: float) -> Any:
 
 def test_heatmaps_equal_the_definition() -> None:
     keypoints = people()
-    found = ops.convert_to_numpy(render_heatmaps(ops.convert_to_tensor(keypoints), H, W, 8, 1.25))
+    found = ops.convert_to_numpy(heatmaps(ops.convert_to_tensor(keypoints), H, W, 8, 1.25))
     np.testing.assert_allclose(found, reference_heatmaps(keypoints, 1.25), atol=1e-5)
 
 
@@ -84,7 +85,7 @@ def test_a_keypoint_on_a_cell_centre_peaks_at_one_in_both_maps() -> None:
     keypoints[0, 0, 0] = (centre(2), centre(3), 2)
     keypoints[0, 0, 1] = (centre(6), centre(3), 2)
     tensor = ops.convert_to_tensor(keypoints)
-    heat = ops.convert_to_numpy(render_heatmaps(tensor, H, W, 8, 1.0))[0, ..., 0]
+    heat = ops.convert_to_numpy(heatmaps(tensor, H, W, 8, 1.0))[0, ..., 0]
     assert heat[3, 2] == 1.0
     assert heat.max() == heat[3, 2]
     assert heat[3, 1] == pytest.approx(heat[3, 3]) == pytest.approx(heat[2, 2])
@@ -111,7 +112,7 @@ def algorithm(**options: Any) -> Paf:
 def test_unknown_keypoints_are_masked_in_their_persons_box_only() -> None:
     keypoints = [[[[12, 12, 2], [0, 0, 0], [12, 28, 2]], [[60, 20, 2], [60, 30, 2], [60, 40, 2]]]]
     boxes = [[[8, 8, 16, 32], [56, 16, 64, 44]]]
-    targets = algorithm(box_margin=0.0).targets(labels(keypoints, boxes))
+    targets = algorithm(box_margin=0.0).rendered(labels(keypoints, boxes))
     heat = ops.convert_to_numpy(targets.heatmap_weight)[0]
     field = ops.convert_to_numpy(targets.paf_weight)[0]
     expected = np.ones((H, W))
@@ -128,7 +129,7 @@ def test_unknown_keypoints_are_masked_in_their_persons_box_only() -> None:
 def test_labels_inside_a_masked_region_count_all_the_same() -> None:
     keypoints = [[[[centre(4), centre(2), 2], [0, 0, -1], [0, 0, -1]]]]
     mask = np.zeros((1, H, W), np.float32)
-    weight = algorithm().targets(labels(keypoints, [[[30, 10, 40, 30]]], mask)).heatmap_weight
+    weight = algorithm().rendered(labels(keypoints, [[[30, 10, 40, 30]]], mask)).heatmap_weight
     weight = ops.convert_to_numpy(weight)[0]
     assert weight[2, 4, 0] == weight[2, 5, 0] == 1
     assert weight[0, 0].sum() == 0
@@ -141,7 +142,7 @@ def test_padding_people_change_nothing() -> None:
     padded = np.concatenate([keypoints, np.zeros_like(keypoints)], axis=1)
     padded_boxes = np.concatenate([boxes, np.float32([[[0, 0, -1, -1]] * 2] * 2)], axis=1)
     few, many = (
-        algorithm().targets(labels(k, b)) for k, b in ((keypoints, boxes), (padded, padded_boxes))
+        algorithm().rendered(labels(k, b)) for k, b in ((keypoints, boxes), (padded, padded_boxes))
     )
     for name in ("heatmaps", "heatmap_weight", "pafs", "paf_weight"):
         a, b = (ops.convert_to_numpy(getattr(one, name)) for one in (few, many))
@@ -155,7 +156,7 @@ def stages_of(targets: Any) -> list[dict[str, Any]]:
 def test_loss_is_zero_for_the_truth_and_nobodys_for_nobody() -> None:
     paf = algorithm()
     given = labels(people(), np.array([[[0, 0, 70, 40]] * 4] * 2))
-    targets = paf.targets(given)
+    targets = paf.rendered(given)
     assert float(paf.loss(given, stages_of(targets), None)["loss"]) == 0.0
     nobody = np.zeros((2, H, W, 4), np.float32)
     nobody[..., 3] = 1

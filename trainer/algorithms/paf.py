@@ -13,15 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers, ops
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from posewire.skeleton import Skeleton
 
 from ..algorithm import Algorithm, Labels, OutputSpec, Stages, TeacherWeights, Tensor
 from ..errors import TrainError
+from ..layers import Builder, output
+from ..rendering import cell_centres, heatmaps, known_cells, per_image
 
 STRIDE = 8
 
@@ -90,16 +92,18 @@ class Paf(Algorithm):
     def decode_parameters(self) -> dict[str, Any]:
         return {"algorithm": "paf", "background": True}
 
+    def look(self, maps: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        fields = maps["pafs"]
+        length = np.hypot(fields[..., 0::2], fields[..., 1::2])
+        return [maps["heatmaps"][..., :-1].max(axis=-1), length.max(axis=-1)]
+
     # --- head ---------------------------------------------------------------------------------
 
-    def head(self, features: Mapping[int, Tensor]) -> list[dict[str, Tensor]]:
-        build = _Builder(self.options.width, self.options.normalise)
-        merged = build.lateral(features[32], "merge_32", True)
-        for stride in (16, 8):
-            merged = layers.UpSampling2D(2, name=f"merge_{stride}_up")(merged)
-            lateral = build.lateral(features[stride], f"merge_{stride}", False)
-            merged = layers.Add(name=f"merge_{stride}_add")([merged, lateral])
-            merged = build.separable(merged, 3, f"merge_{stride}_smooth")
+    def head(
+        self, features: Mapping[int, Tensor], size: tuple[int, int]
+    ) -> list[dict[str, Tensor]]:
+        build = Builder(self.options.width, self.options.normalise)
+        merged = build.pyramid(features, STRIDE)
         stages = []
         x = merged
         for block in range(self.options.initial_blocks):
@@ -114,30 +118,27 @@ class Paf(Algorithm):
             stages.append(self._stage_outputs(build, x, name))
         return stages
 
-    def _stage_outputs(self, build: _Builder, x: Tensor, stage: str) -> dict[str, Tensor]:
+    def _stage_outputs(self, build: Builder, x: Tensor, stage: str) -> dict[str, Tensor]:
         outputs = {}
         for spec in self.outputs:
             bias = np.zeros(spec.channels, np.float32)
             if spec.name == "heatmaps":
                 bias[-1] = 1.0  # nobody anywhere: the background is 1
             hidden = build.pointwise(x, f"{stage}_{spec.name}_hidden")
-            # Large first outputs would drown the positive cells for hundreds of steps.
-            outputs[spec.name] = layers.Conv2D(
-                spec.channels,
-                1,
-                kernel_initializer=keras.initializers.RandomNormal(stddev=0.002),
-                bias_initializer=_Fixed(bias.tolist()),
-                name=f"{stage}_{spec.name}",
-            )(hidden)
+            outputs[spec.name] = output(hidden, bias.tolist(), f"{stage}_{spec.name}")
         return outputs
 
     # --- targets ------------------------------------------------------------------------------
 
-    def targets(self, labels: Labels) -> Targets:
+    def targets(self, labels: Labels) -> dict[str, Tensor]:
+        rendered = self.rendered(labels)
+        return {"heatmaps": rendered.heatmaps, "pafs": rendered.pafs}
+
+    def rendered(self, labels: Labels) -> Targets:
         """Renders the labels of one batch; h and w are those of ``labels["mask"]``."""
         keypoints, boxes, mask = labels["keypoints"], labels["boxes"], labels["mask"]
         height, width = mask.shape[1], mask.shape[2]
-        heat = render_heatmaps(keypoints, height, width, STRIDE, self.options.sigma_cells)
+        heat = heatmaps(keypoints, height, width, STRIDE, self.options.sigma_cells)
         fields = render_pafs(
             keypoints, self._first, self._second, height, width, STRIDE, self.options.limb_cells
         )
@@ -147,10 +148,10 @@ class Paf(Algorithm):
         # A limb with a cut-away end is partly in the picture, but where is not known.
         either_unknown = ops.logical_or(ops.equal(first, 0), ops.equal(second, 0))
         one_cut = first * second < 0
-        heat_known = _known(ops.equal(visibility, 0), boxes, height, width, self.options.box_margin)
-        limb_known = _known(
-            ops.logical_or(either_unknown, one_cut), boxes, height, width, self.options.box_margin
-        )
+        margin = self.options.box_margin
+        heat_known = known_cells(ops.equal(visibility, 0), boxes, height, width, STRIDE, margin)
+        limb_unknown = ops.logical_or(either_unknown, one_cut)
+        limb_known = known_cells(limb_unknown, boxes, height, width, STRIDE, margin)
         # Where a labelled keypoint or limb of anybody is drawn, the truth is known after all.
         everywhere = ops.expand_dims(mask, -1)
         heat_weight = ops.maximum(everywhere * heat_known, ops.cast(heat > 0.1, "float32"))
@@ -171,7 +172,7 @@ class Paf(Algorithm):
     def loss(
         self, labels: Labels, stages: Stages, teacher: TeacherWeights | None
     ) -> dict[str, Tensor]:
-        targets = self.targets(labels)
+        targets = self.rendered(labels)
         count = self.skeleton.count
         # Positive cells are few; the background repeats what the keypoints' maps say.
         heat_gain = 1.0 + self.options.positive_weight * targets.heatmaps[..., :count]
@@ -188,7 +189,7 @@ class Paf(Algorithm):
         for name, (target, known, gain) in maps.items():
             weight = known * gain
             for stage in stages:
-                term = _per_image(weight * ops.square(stage[name] - target))
+                term = per_image(weight * ops.square(stage[name] - target))
                 total = total + term
                 if teacher is not None:
                     total = total + _taught(
@@ -200,23 +201,9 @@ class Paf(Algorithm):
                 nothing = ops.concatenate(
                     [nothing[..., :count], ops.ones_like(target[..., count:])], axis=-1
                 )
-            result[f"{name}_zero"] = _per_image(weight * ops.square(nothing - target))
+            result[f"{name}_zero"] = per_image(weight * ops.square(nothing - target))
         result["loss"] = total
         return result
-
-
-@keras.saving.register_keras_serializable("posewire")
-class _Fixed(keras.initializers.Initializer):  # type: ignore[misc]  # keras is untyped
-    """Starts a bias at given values."""
-
-    def __init__(self, values: list[float]) -> None:
-        self.values = values
-
-    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
-        return ops.convert_to_tensor(np.array(self.values, np.float32), dtype=dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"values": self.values}
 
 
 def _taught(
@@ -224,29 +211,7 @@ def _taught(
 ) -> Tensor:
     weight = teacher.unknown + (teacher.known - teacher.unknown) * known
     channels = ops.convert_to_tensor(teacher.channels[name])
-    return _per_image(weight * channels * ops.square(output - opinion))
-
-
-def _per_image(error: Tensor) -> Tensor:
-    return ops.sum(error) / ops.cast(ops.shape(error)[0], "float32")
-
-
-def cell_centres(cells: int, stride: int) -> Tensor:
-    """Centres of ``cells`` cells in network pixels: stride * i + (stride - 1) / 2 (DESIGN 3.3)."""
-    return ops.convert_to_tensor(np.arange(cells, dtype=np.float32) * stride + (stride - 1) / 2)
-
-
-def render_heatmaps(
-    keypoints: Tensor, height: int, width: int, stride: int, sigma_cells: float
-) -> Tensor:
-    """[B, P, K, 3] -> [B, h, w, K]: exp(-d^2 / 2 sigma^2), the maximum over people."""
-    sigma = sigma_cells * stride
-    dx = cell_centres(width, stride)[:, None] - keypoints[:, :, None, :, 0]
-    dy = cell_centres(height, stride)[:, None] - keypoints[:, :, None, :, 1]
-    known = ops.cast(keypoints[:, :, None, :, 2] > 0, "float32")
-    ex = ops.exp(ops.square(dx) * (-0.5 / sigma**2)) * known  # [B, P, w, K]
-    ey = ops.exp(ops.square(dy) * (-0.5 / sigma**2))  # [B, P, h, K]
-    return ops.max(ey[:, :, :, None, :] * ex[:, :, None, :, :], axis=1)
+    return per_image(weight * channels * ops.square(output - opinion))
 
 
 def render_pafs(
@@ -285,63 +250,3 @@ def render_pafs(
     x = ops.sum(on * ux[:, :, None], axis=1) / count
     y = ops.sum(on * uy[:, :, None], axis=1) / count
     return ops.stack([x, y], axis=-1)
-
-
-def _known(unknown: Tensor, boxes: Tensor, height: int, width: int, margin: float) -> Tensor:
-    """[B, P, C] of channels unknown per person -> [B, h, w, C], 0 inside such a person's box."""
-    left, top, right, bottom = (boxes[..., i : i + 1] for i in range(4))
-    real = ops.cast(right >= left, "float32")
-    grow_x, grow_y = margin * (right - left) + STRIDE, margin * (bottom - top) + STRIDE
-    xs, ys = cell_centres(width, STRIDE), cell_centres(height, STRIDE)
-    in_x = ops.logical_and(xs >= left - grow_x, xs <= right + grow_x)  # [B, P, w]
-    in_y = ops.logical_and(ys >= top - grow_y, ys <= bottom + grow_y)
-    covered = ops.einsum(
-        "bph,bpw,bpc->bhwc",
-        ops.cast(in_y, "float32"),
-        ops.cast(in_x, "float32"),
-        ops.cast(unknown, "float32") * real,
-    )
-    return ops.cast(covered < 0.5, "float32")
-
-
-@dataclass(frozen=True)
-class _Builder:
-    """Layers of the head. With normalisation the convolutions have no bias."""
-
-    width: int
-    normalise: bool
-
-    def _finish(self, x: Tensor, name: str, activate: bool, normalise: bool) -> Tensor:
-        if normalise:
-            x = layers.BatchNormalization(momentum=0.98, name=f"{name}_bn")(x)
-        return layers.ReLU(6.0, name=f"{name}_relu")(x) if activate else x
-
-    def lateral(self, x: Tensor, name: str, activate: bool) -> Tensor:
-        """A backbone's features, always normalised, as ``width`` channels."""
-        x = layers.Conv2D(self.width, 1, use_bias=False, name=name)(x)
-        return self._finish(x, name, activate, True)
-
-    def pointwise(self, x: Tensor, name: str) -> Tensor:
-        """A 1x1 convolution to ``width`` channels."""
-        x = layers.Conv2D(
-            self.width,
-            1,
-            use_bias=not self.normalise,
-            kernel_initializer="he_normal",
-            name=name,
-        )(x)
-        return self._finish(x, name, True, self.normalise)
-
-    def separable(self, x: Tensor, kernel: int, name: str) -> Tensor:
-        """A depthwise and a 1x1 convolution."""
-        x = layers.DepthwiseConv2D(
-            kernel, padding="same", use_bias=not self.normalise, name=f"{name}_dw"
-        )(x)
-        x = self._finish(x, f"{name}_dw", True, self.normalise)
-        return self.pointwise(x, f"{name}_pw")
-
-    def residual(self, x: Tensor, kernel: int, name: str) -> Tensor:
-        """Two separable convolutions beside a shortcut."""
-        y = self.separable(x, kernel, f"{name}_a")
-        y = self.separable(y, kernel, f"{name}_b")
-        return layers.Add(name=f"{name}_add")([x, y])

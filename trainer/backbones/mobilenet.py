@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MobileNetV1 and V2 (keras.applications) as feature extractors at strides 8, 16 and 32.
+"""MobileNetV1 and V2 (keras.applications) as feature extractors at strides 4, 8, 16 and 32.
 
 The batch normalisations are folded into the convolutions' kernels and biases when the network is
 built. Pretrained files whose statistics are already folded (mean 0, variance 1) would compute
@@ -41,20 +41,25 @@ def mobilenet_v1(alpha: float, weights: Path | None, frozen_blocks: int) -> Back
     full = keras.applications.MobileNet(
         input_shape=(None, None, 3), alpha=alpha, include_top=False, weights=None
     )
-    taps = {8: "conv_pw_5_relu", 16: "conv_pw_11_relu", 32: "conv_pw_13_relu"}
+    taps = {4: "conv_pw_3_relu", 8: "conv_pw_5_relu", 16: "conv_pw_11_relu", 32: "conv_pw_13_relu"}
     return _backbone(full, weights, taps, f"conv_dw_{frozen_blocks}", frozen_blocks)
 
 
 def mobilenet_v2(alpha: float, weights: Path | None, frozen_blocks: int) -> Backbone:
     """MobileNetV2 up to block 15; block i is inverted residual i (block 0 starts with the stem).
 
-    The taps at 8 and 16 are the wide activations just before the stride; block 16 and the last
+    The taps at 4, 8 and 16 are the wide activations just before the stride; block 16 and the last
     convolution hold 0.9 M of 2.2 M weights and are left out.
     """
     full = keras.applications.MobileNetV2(
         input_shape=(None, None, 3), alpha=alpha, include_top=False, weights=None
     )
-    taps = {8: "block_6_expand_relu", 16: "block_13_expand_relu", 32: "block_15_add"}
+    taps = {
+        4: "block_3_expand_relu",
+        8: "block_6_expand_relu",
+        16: "block_13_expand_relu",
+        32: "block_15_add",
+    }
     return _backbone(full, weights, taps, f"block_{frozen_blocks}_", frozen_blocks)
 
 

@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 
 from posewire.skeleton import Skeleton
 
+from ..algorithm import MASK_STRIDE
 from ..config import Config
 from .augment import Sample, make_sample
 from .coco import Floats, Picture, load_dataset
 from .teacher import Teacher
-
-MASK_STRIDE = 8
 
 
 @dataclass(frozen=True)
