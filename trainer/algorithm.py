@@ -77,6 +77,7 @@ class Algorithm(ABC):
 
     mode: ClassVar[Literal["bottom_up", "top_down"]] = "bottom_up"
     fixed_size: ClassVar[bool] = False  # the network takes pictures of its training size alone
+    teachable: ClassVar[bool] = False  # the loss takes a teacher's maps
 
     def __init__(self, skeleton: Skeleton) -> None:
         self.skeleton = skeleton
