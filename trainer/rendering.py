@@ -69,7 +69,7 @@ def nearest_cells(places: Tensor, height: int, width: int, stride: int) -> tuple
     """[..., 2] x, y in network pixels -> [..., 2] column and row of the nearest cell, whole numbers
     as float32, and [...] 1 where the map has that cell, else 0."""
     cells = ops.round((places - (stride - 1) / 2) / stride)
-    last = ops.convert_to_tensor(np.float32([width - 1, height - 1]))
+    last = ops.convert_to_tensor(np.array([width - 1, height - 1], np.float32))
     inside = ops.all(ops.logical_and(cells >= 0, cells <= last), axis=-1)
     return cells, ops.cast(inside, "float32")
 
