@@ -41,7 +41,7 @@ from ..options import checked
 from ..rendering import heatmap_weight, known_cells, mask_at, nearest_cells, read_cells
 
 STRIDE = 4
-LEAST_IOU = 0.7  # of a box moved by a Gaussian's radius
+LEAST_IOU = 0.7  # see gaussian_radius
 Judge = Callable[[Tensor], Tensor]  # an output [B, h, w, C] -> what it loses
 MAPS = ("centers", "heatmaps")  # probabilities
 PRIOR = 0.1  # that probability before anything is learned, as in the authors' code
@@ -238,9 +238,12 @@ def people_of(labels: Labels) -> People:
 
 
 def gaussian_radius(size: Tensor) -> Tensor:
-    """[..., 2] width and height of boxes -> [...] whole cells that such a box may grow by each way
-    and still overlap itself by LEAST_IOU (CornerNet, Law and Deng 2018, section 3.2; the case that
-    decides in the authors' code)."""
+    """[..., 2] width and height of boxes -> [...] whole cells: how far Gaussians reach.
+
+    CornerNet's radius (Law and Deng 2018, section 3.2) in the case that decides in the authors'
+    code, and as that has it: 2.8 times how far a box may grow each way and still overlap itself by
+    LEAST_IOU, since it divides by 2 for 2 a where it solves the quadratic equation.
+    """
     half = LEAST_IOU * (size[..., 0] + size[..., 1])
     area = size[..., 0] * size[..., 1]
     root = ops.sqrt(ops.square(half) + 4 * LEAST_IOU * (1 - LEAST_IOU) * area)
