@@ -77,6 +77,7 @@ class Algorithm(ABC):
 
     mode: ClassVar[Literal["bottom_up", "top_down"]] = "bottom_up"
     fixed_size: ClassVar[bool] = False  # the network takes pictures of its training size alone
+    teachable: ClassVar[bool] = False  # the loss takes a teacher's maps
 
     def __init__(self, skeleton: Skeleton) -> None:
         self.skeleton = skeleton
@@ -110,7 +111,8 @@ class Algorithm(ABC):
     def loss(
         self, labels: Labels, stages: Stages, teacher: TeacherWeights | None
     ) -> dict[str, Tensor]:
-        """Scalars, each a sum over the picture averaged over the batch.
+        """Scalars, each a sum over the picture averaged over the batch, or normalised as its paper
+        has it.
 
         "loss" is what is minimised. For every output "<name>" is the last stage's loss against the
         labels and "<name>_zero" what an output that sees nobody would have lost.

@@ -106,6 +106,10 @@ def train(
     checkpoint = _prepare(config_path, run, config, resume)
     keras.utils.set_random_seed(config.seed)
     network = build_network(config, config_path.parent, pretrained=checkpoint is None)
+    if config.teacher is not None and not network.algorithm.teachable:
+        raise TrainError(
+            f"{config_path}: teacher: algorithm {config.model.algorithm!r} takes no teacher"
+        )
     loader = Loader(config, config_path.parent, network.skeleton)
     model = build_trainer(config, network, loader.teacher.weights if loader.teacher else None)
     state = State() if checkpoint is None else load_checkpoint(checkpoint, model)

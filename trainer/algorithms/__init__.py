@@ -10,9 +10,13 @@ from posewire.skeleton import Skeleton
 
 from ..algorithm import Algorithm
 from ..errors import TrainError
+from .associative_embedding import AssociativeEmbedding
+from .center import Center
 from .paf import Paf
 
 ALGORITHMS: Mapping[str, Callable[[Skeleton, Mapping[str, Any]], Algorithm]] = {
+    "associative_embedding": AssociativeEmbedding.from_options,
+    "center": Center.from_options,
     "paf": Paf.from_options,
 }
 

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from posewire.skeleton import Skeleton
 
 from ..algorithm import Algorithm, Labels, OutputSpec, Stages, TeacherWeights, Tensor
-from ..errors import TrainError
 from ..layers import Builder, output
-from ..rendering import cell_centres, heatmaps, known_cells, per_image
+from ..options import checked
+from ..rendering import cell_centres, heatmap_weight, heatmaps, known_cells, per_image
 
 STRIDE = 8
 
@@ -61,6 +61,8 @@ class Targets:
 class Paf(Algorithm):
     """Heatmaps and part affinity fields."""
 
+    teachable: ClassVar[bool] = True
+
     def __init__(self, skeleton: Skeleton, options: Options) -> None:
         super().__init__(skeleton)
         self.options = options
@@ -70,13 +72,7 @@ class Paf(Algorithm):
     @classmethod
     def from_options(cls, skeleton: Skeleton, options: Mapping[str, Any]) -> Paf:
         """Checks the options. Raises TrainError naming the key."""
-        try:
-            return cls(skeleton, Options.model_validate(dict(options)))
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-            raise TrainError(f"model.algorithm_options.{key}: {what}") from error
+        return cls(skeleton, checked(Options, options))
 
     @property
     def stride(self) -> int:
@@ -149,12 +145,11 @@ class Paf(Algorithm):
         either_unknown = ops.logical_or(ops.equal(first, 0), ops.equal(second, 0))
         one_cut = first * second < 0
         margin = self.options.box_margin
-        heat_known = known_cells(ops.equal(visibility, 0), boxes, height, width, STRIDE, margin)
         limb_unknown = ops.logical_or(either_unknown, one_cut)
         limb_known = known_cells(limb_unknown, boxes, height, width, STRIDE, margin)
         # Where a labelled keypoint or limb of anybody is drawn, the truth is known after all.
         everywhere = ops.expand_dims(mask, -1)
-        heat_weight = ops.maximum(everywhere * heat_known, ops.cast(heat > 0.1, "float32"))
+        heat_weight = heatmap_weight(heat, labels, STRIDE, margin)
         drawn = ops.any(ops.not_equal(fields, 0), axis=-1)
         limb_weight = ops.maximum(everywhere * limb_known, ops.cast(drawn, "float32"))
         background = 1.0 - ops.max(heat, axis=-1, keepdims=True)
