@@ -10,10 +10,14 @@ from posewire.skeleton import Skeleton
 
 from ..algorithm import Algorithm
 from ..errors import TrainError
+from .heatmap import Heatmap
 from .paf import Paf
+from .simcc import Simcc
 
 ALGORITHMS: Mapping[str, Callable[[Skeleton, Mapping[str, Any]], Algorithm]] = {
+    "heatmap": Heatmap.from_options,
     "paf": Paf.from_options,
+    "simcc": Simcc.from_options,
 }
 
 
