@@ -70,8 +70,8 @@ class Plan:
 
     Sizes are the network input's in pixels, multiples of 32. ``crops``: the network is
     top-down (export_network sets it), ``calibration`` a folder of crops. ``accuracy`` are measured
-    figures for the manifest ({data, metric, value, artifact}), ``card`` the text of README.md. ``tflite``
-    asks for the TFLite files of the precisions that TFLite has.
+    figures for the manifest ({data, metric, value, artifact}), ``card`` the text of README.md.
+    ``tflite`` asks for the TFLite files of the precisions that TFLite has.
     """
 
     name: str
