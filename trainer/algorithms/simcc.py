@@ -95,7 +95,8 @@ class Simcc(Algorithm):
         count = self.skeleton.count
         x = layers.Conv2D(count, 7, padding="same", name="stage0_maps")(x)
         cells = (size[0] // STRIDE) * (size[1] // STRIDE)
-        x = ops.reshape(ops.transpose(x, (0, 3, 1, 2)), (-1, count, cells))
+        # One line per keypoint: a layer on matrices is one operator in every runtime.
+        x = ops.reshape(ops.transpose(x, (0, 3, 1, 2)), (-1, cells))
         x = layers.Dense(self.options.hidden, kernel_initializer="he_normal", name="stage0_known")(
             x
         )
@@ -110,6 +111,7 @@ class Simcc(Algorithm):
                 name=f"stage0_{spec.name}_logits",
             )(x)
             rows = layers.Rescaling(1.0 / self.options.beta, name=f"stage0_{spec.name}")(logits)
+            rows = ops.reshape(rows, (-1, count, SPLIT * pixels))
             stage[spec.name] = ops.transpose(rows, (0, 2, 1))
         return [stage]
 
