@@ -26,7 +26,7 @@ from ..options import checked
 from ..rendering import heatmaps, labelled, mask_at, per_image
 
 STRIDE = 4
-STEP = 0.1  # of the last layer's values is what the output has
+STEP = 0.2  # of the last layer's values is what the output has
 
 
 class Options(BaseModel):
