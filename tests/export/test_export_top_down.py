@@ -58,7 +58,7 @@ log_steps = 50
 picture_steps = 0
 ema = 0.0
 [training.schedule]
-steps = STEPS
+steps = 200
 warmup_steps = 10
 final = 0.02
 [augment]
@@ -76,7 +76,9 @@ name = "drawn"
 annotations = "annotations.json"
 images = "images"
 """
-STEPS = 200  # until batch normalisation's averages (of 50 steps) have forgotten how they began
+# Until batch normalisation's averages (over 50 steps) have forgotten how they began: with random
+# weights the finer features are so faint that they need longer.
+STEPS = {"simcc": 200, "heatmap": 450}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,7 @@ def made(
     name = request.param
     folder = tmp_path_factory.mktemp(name)
     config = drawn / f"{name}.toml"
-    text = CONFIG.replace("NAME", name).replace("STEPS", str(STEPS))
+    text = CONFIG.replace("NAME", name).replace("steps = 200", f"steps = {STEPS[name]}")
     config.write_text(text, encoding="utf-8")
     train(config, folder / "run", quiet=True)
     plan = export.Plan(
@@ -212,9 +214,8 @@ def test_the_graph_has_no_scaffolding(made: tuple[str, Path, Path]) -> None:
     counts = Counter(node.op_type for node in model.graph.node)
     assert counts["Transpose"] == counts["Cast"] == 1
     convolutions = {"Cast", "Transpose", "Mul", "Add", "Conv", "Clip", "Resize"}
-    assert set(counts) <= convolutions | (
-        {"Reshape", "MatMul", "Gemm"} if made[0] == "simcc" else set()
-    )
+    lines = {"simcc": {"Reshape", "MatMul", "Gemm"}, "heatmap": set[str]()}
+    assert set(counts) <= convolutions | lines[made[0]]
 
 
 def test_another_size_is_refused_where_the_network_knows_its_own(
