@@ -25,7 +25,10 @@ def command(
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Folder of pictures without labels for INT8; default: drawn ones."),
+        typer.Option(
+            help="Folder of pictures without labels for INT8 (top-down: of crops of one person); "
+            "default: drawn ones."
+        ),
     ] = None,
     precision: Annotated[
         list[str] | None,

@@ -10,6 +10,9 @@ Labels of one batch, all in network pixels (index coordinates, DESIGN 3.3), B pi
     mask       float32 [B, h, w]     1 where the labels may be believed, 0 where nothing is known,
                                      in cells of MASK_STRIDE pixels
     teacher_<output>  float32 [B, h, w, C]   optional: a teacher's map for that output
+
+A network of mode "top_down" sees crops of one person each (data/crops.py): P = 1. Whoever else can
+be seen in the crop has no labels; the network learns to leave them alone.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from numpy.typing import NDArray
 from posewire.skeleton import Skeleton
 
 MASK_STRIDE = 8  # network pixels
+CROP_PADDING = 1.25  # top-down: how much a box grows before it is cut out (the manifest's)
 Tensor = Any  # a tensor of whichever backend runs
 Labels = Mapping[str, Tensor]
 Stages = Sequence[Mapping[str, Tensor]]
@@ -57,6 +61,12 @@ class OutputSpec:
         """One frame's, channels first: [C, h, w] or [C, length]."""
         return (self.channels, *self._sizes(width, height))
 
+    def layout(self, channels_last: bool = False) -> str:
+        """The manifest's name for how a batch of it lies in memory."""
+        if self.stride:
+            return "NHWC" if channels_last else "NCHW"
+        return "NWC" if channels_last else "NCW"
+
     def _sizes(self, width: int, height: int) -> tuple[int, ...]:
         if self.stride:
             return -(-height // self.stride), -(-width // self.stride)
@@ -81,6 +91,13 @@ class Algorithm(ABC):
 
     def __init__(self, skeleton: Skeleton) -> None:
         self.skeleton = skeleton
+
+    @property
+    def crop(self) -> dict[str, Any]:
+        """The manifest's ``crop``, by its key: only a top-down network has one."""
+        if self.mode != "top_down":
+            return {}
+        return {"crop": {"padding": CROP_PADDING, "fit": "letterbox"}}
 
     @property
     @abstractmethod

@@ -88,7 +88,15 @@ class TrainingConfig(_Table):
 
 
 class AugmentConfig(_Table):
-    """Changes to pixels and keypoints together; ranges are [least, most]."""
+    """Changes to pixels and keypoints together; ranges are [least, most].
+
+    Of a top-down algorithm the picture is one person's crop as posewire/top_down.py cuts it, and
+    the keys mean changes to that crop (defaults: TOP_DOWN_AUGMENT): ``size`` how large the person
+    is, 1 being the size of inference; ``shift`` how far off the crop's centre, of the crop's size;
+    ``half_body`` the share of crops of the upper or lower (or left or right) half alone. Crops are
+    not tiled and show one person: ``mosaic`` is 0 and nothing else, ``cover`` and ``max_people``
+    say nothing.
+    """
 
     size: tuple[float, float] = (0.3, 1.05)  # a person's longer side over the picture's shorter
     rotate_deg: Annotated[float, Field(ge=0, le=180)] = 30.0
@@ -96,6 +104,7 @@ class AugmentConfig(_Table):
     shift: Fraction = 0.35  # of the picture's size, centre of the chosen person
     cover: Fraction = 0.7  # share enlarged, if need be, so that the picture fills the frame
     mosaic: Fraction = 0.25  # share of pictures tiled from four
+    half_body: Fraction = 0.0  # top-down alone
     colour: Fraction = 0.8  # share with changed brightness, contrast, saturation, hue
     grey: Fraction = 0.05
     blur: Fraction = 0.1
@@ -107,6 +116,26 @@ class AugmentConfig(_Table):
         if not 0 < self.size[0] <= self.size[1]:
             raise ValueError("size must be [least, most], both above 0")
         return self
+
+    def of(self, mode: str) -> AugmentConfig:
+        """The same with the defaults of that mode. Raises TrainError for a key that is not its."""
+        key = "mosaic" if mode == "top_down" else "half_body"
+        if key in self.model_fields_set and getattr(self, key) > 0:
+            raise TrainError(f"augment.{key}: must be 0 for a {mode} algorithm")
+        if mode != "top_down":
+            return self
+        rest = {k: v for k, v in TOP_DOWN_AUGMENT.items() if k not in self.model_fields_set}
+        return self.model_copy(update=rest)
+
+
+# MMPose's RandomBBoxTransform and RandomHalfBody, within rounding.
+TOP_DOWN_AUGMENT: dict[str, Any] = {
+    "size": (0.7, 1.35),
+    "rotate_deg": 40.0,
+    "shift": 0.08,
+    "mosaic": 0.0,
+    "half_body": 0.25,
+}
 
 
 class DatasetConfig(_Table):

@@ -9,11 +9,12 @@ against Keras.
     selftest-NN.jpg     drawn pictures for the agreement gate        README.md  the model card
 
 Calibration uses the pictures of a directory or, without one, drawn pictures of a seed of their own;
-never the gate's.
+never the gate's. Of a top-down network all of these are crops of one person.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -37,13 +38,14 @@ from posewire.manifest import Manifest
 from posewire.preprocess import letterbox
 
 from . import export_onnx, export_tflite
-from .algorithm import OutputSpec
+from .algorithm import CROP_PADDING, OutputSpec
 from .checkpoint import CONFIG_NAME, load_run
 from .data.synthetic import SELFTEST_SEED, render_many, selftest_pictures
+from .data.synthetic_crops import drawn_crops, selftest_crops
 from .errors import TrainError
 from .export_uff import FILE as UFF_FILE
 from .export_uff import uff_artifact
-from .model import Network
+from .model import Network, check_size
 from .quantise import half, quantised
 
 Say = Callable[[str], None]
@@ -66,9 +68,10 @@ PICTURE_FILES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 class Plan:
     """What to export and how.
 
-    Sizes are the network input's in pixels, multiples of 32. ``accuracy`` are measured figures
-    for the manifest ({data, metric, value, artifact}), ``card`` the text of README.md. ``tflite``
-    asks for the TFLite files of the precisions that TFLite has.
+    Sizes are the network input's in pixels, multiples of 32. ``crops``: the network is
+    top-down (export_network sets it), ``calibration`` a folder of crops. ``accuracy`` are measured
+    figures for the manifest ({data, metric, value, artifact}), ``card`` the text of README.md.
+    ``tflite`` asks for the TFLite files of the precisions that TFLite has.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Plan:
     precisions: tuple[str, ...] = PRECISIONS
     tflite: bool = True
     uff: bool = True
+    crops: bool = False
     calibration: Path | None = None
     calibration_pictures: int = 64
     parity_pictures: int = 8
@@ -137,6 +141,7 @@ def export_run(
         card=card,
     )
     plan.check()
+    check_size(network, plan.width, plan.height, "export")
     if keras.backend.backend() == "tensorflow":
         graphs = None
     else:
@@ -155,7 +160,9 @@ def export_network(
     say: Say = lambda line: None,
 ) -> Manifest:
     """Exports a network in memory; see export_run. ``graphs`` are its, if converted already."""
+    plan = dataclasses.replace(plan, crops=network.algorithm.mode == "top_down")
     plan.check()
+    check_size(network, plan.width, plan.height, "export")
     model, outputs = network.inference(), network.algorithm.outputs
     say("converting to ONNX")
     graphs = graphs or _convert(network, plan)
@@ -194,7 +201,7 @@ def export_network(
             artifacts.append(entry)
             measured.append(figure)
     say("drawing the gate's pictures")
-    files |= dict(selftest_pictures(plan.selftest_pictures))
+    files |= dict(_selftest(plan))
     manifest = _manifest(network, plan, measured, artifacts)
     files["README.md"] = (plan.card or _card(manifest)).encode()
     with tempfile.TemporaryDirectory(prefix="posewire-export-") as folder:
@@ -236,8 +243,19 @@ def _convert_elsewhere(run: Path, plan: Plan) -> Graphs:
 
 
 def _drawn(seed: int, count: int, plan: Plan) -> Pictures:
-    """Drawn pictures of the network's size, uint8 RGB [count, H, W, 3]."""
+    """Drawn pictures of the network's size, uint8 RGB [count, H, W, 3]; crops for a network of
+    crops."""
+    if plan.crops:
+        crops = drawn_crops(seed, (plan.width, plan.height), CROP_PADDING)
+        return np.stack([letterbox(next(crops), plan.width, plan.height)[0] for _ in range(count)])
     return np.stack([image for image, _ in render_many(count, seed, plan.width, plan.height)])
+
+
+def _selftest(plan: Plan) -> Iterator[tuple[str, bytes]]:
+    if plan.crops:
+        size = (plan.width, plan.height)
+        return selftest_crops(plan.selftest_pictures, size, CROP_PADDING)
+    return selftest_pictures(plan.selftest_pictures)
 
 
 def _calibration(plan: Plan) -> Iterator[Pictures]:
@@ -281,7 +299,7 @@ def _parity(model: Any, pictures: Pictures, reference: Mapping[str, NDArray[np.f
     """The largest difference to Keras. Raises TrainError (BUG) over PARITY_LIMIT."""
     worst = 0.0
     for name, maps in model.predict_on_batch(pictures.astype(np.float32)).items():
-        expected = np.transpose(np.asarray(maps), (0, 3, 1, 2))
+        expected = np.moveaxis(np.asarray(maps), -1, 1)
         difference = float(np.abs(expected - reference[name]).max())
         if not difference <= PARITY_LIMIT:
             raise TrainError(
@@ -330,7 +348,9 @@ def _onnx_artifact(precision: str, outputs: Sequence[OutputSpec]) -> dict[str, A
         "format": "onnx",
         "precision": precision,
         "input": {"layout": "NHWC", "dtype": "uint8"},
-        "outputs": [{"name": spec.name, "layout": "NCHW", "dtype": "float32"} for spec in outputs],
+        "outputs": [
+            {"name": spec.name, "layout": spec.layout(), "dtype": "float32"} for spec in outputs
+        ],
     }
 
 
@@ -340,10 +360,11 @@ def _manifest(
     measured: Sequence[Mapping[str, Any]],
     artifacts: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
+    drawn = "drawn crops" if plan.crops else "drawn pictures"
     calibration = (
         str(plan.calibration.name)
         if plan.calibration is not None
-        else f"{plan.calibration_pictures} drawn pictures, seed {CALIBRATION_SEED}"
+        else f"{plan.calibration_pictures} {drawn}, seed {CALIBRATION_SEED}"
     )
     return {
         "schema": 1,
@@ -358,6 +379,7 @@ def _manifest(
             "channels": "RGB",
             "resize": "letterbox",
         },
+        **network.algorithm.crop,
         "outputs": [spec.entry(plan.width, plan.height) for spec in network.algorithm.outputs],
         "decode": network.algorithm.decode_parameters(),
         "artifacts": list(artifacts),

@@ -38,7 +38,8 @@ INPUT = "image"
 
 def float_onnx(frozen: bytes, outputs: Sequence[OutputSpec], width: int, height: int) -> bytes:
     """An ONNX model, serialised: uint8 NHWC ["batch", height, width, 3] in, the outputs by name,
-    float32 NCHW ["batch", channels, height / stride, width / stride] out, batch free.
+    float32 NCHW ["batch", channels, height / stride, width / stride] or, of sequences, NCW
+    ["batch", channels, length] out, batch free.
 
     ``frozen`` is what frozen_graph gives. Raises TrainError (BUG) where the conversion leaves
     something that a target would trip over: a transpose between convolutions, a missing output, a
@@ -46,7 +47,8 @@ def float_onnx(frozen: bytes, outputs: Sequence[OutputSpec], width: int, height:
     """
     names = [spec.name for spec in outputs]
     with quiet():
-        converted = _converted(graph_of(frozen), names)
+        maps = [spec.name for spec in outputs if spec.stride]
+        converted = _converted(graph_of(frozen), names, maps)
     slim = _slimmed(converted)
     _rename_outputs(slim, {f"{name}:0": name for name in names})
     _refuse_strays(slim)
@@ -73,10 +75,11 @@ def quiet() -> Iterator[None]:
 
 def frozen_graph(model: Any, outputs: Sequence[OutputSpec], width: int, height: int) -> bytes:
     """The model as a TensorFlow GraphDef of constants, serialised: placeholder ``image``, float32
-    [batch, height, width, 3], and one node of each output's name, NHWC.
+    [batch, height, width, 3], and one node of each output's name: maps NHWC, sequences NCW, which
+    no runtime's convolution asks for channels last.
 
     ``model`` is a Keras model of the TensorFlow backend from float32 RGB 0..255 NHWC to a dict of
-    NHWC outputs.
+    outputs, channels last.
     """
     import keras
 
@@ -91,7 +94,13 @@ def frozen_graph(model: Any, outputs: Sequence[OutputSpec], width: int, height: 
 
     def run(image: Any) -> list[Any]:
         result = resizing(image, training=False)
-        return [tf.identity(result[spec.name], name=spec.name) for spec in outputs]
+        return [
+            tf.identity(
+                result[spec.name] if spec.stride else tf.transpose(result[spec.name], (0, 2, 1)),
+                name=spec.name,
+            )
+            for spec in outputs
+        ]
 
     image = tf.TensorSpec((None, height, width, 3), tf.float32, name=INPUT)
     with quiet():
@@ -148,18 +157,17 @@ def _with_resize(model: Any) -> Any:
     return keras.models.clone_model(model, clone_function=swap)
 
 
-def _converted(graph_def: Any, names: Sequence[str]) -> onnx.ModelProto:
+def _converted(graph_def: Any, names: Sequence[str], maps: Sequence[str]) -> onnx.ModelProto:
     import tf2onnx
 
-    tensors = [f"{name}:0" for name in names]
     model, _ = tf2onnx.convert.from_graph_def(
         graph_def,
         name="posewire",
         input_names=[f"{INPUT}:0"],
-        output_names=tensors,
+        output_names=[f"{name}:0" for name in names],
         opset=OPSET,
         inputs_as_nchw=[f"{INPUT}:0"],
-        outputs_as_nchw=tensors,
+        outputs_as_nchw=[f"{name}:0" for name in maps],
     )
     assert isinstance(model, onnx.ModelProto)
     return model

@@ -4,7 +4,8 @@
     model.tflite       fp32: uint8 [1, H, W, 3] in, cast and normalised inside; float32 out
     model.int8.tflite  full integer, weights per channel: uint8 in, int8 with its scale out
 
-Both have one signature, ``serving_default``, with the manifest's tensor names; outputs are NHWC.
+Both have one signature, ``serving_default``, with the manifest's tensor names; maps are NHWC,
+sequences NCW.
 Both take a picture's bytes as they are: the int8 file's input has a grey level as its step, and the
 normalisation as its scale and zero point (x / 127.5 - 1 is scale 2 / 255, zero point 127; half a
 grey level is lost). As operators on integers, scale and offset would cost a third of the levels.
@@ -136,7 +137,8 @@ def artifact(data: bytes, precision: str, outputs: Sequence[OutputSpec]) -> dict
     tensors = {name: detail for name, detail in _outputs(_interpreter(data)).items()}
     listed = []
     for spec in outputs:
-        entry: dict[str, Any] = {"name": spec.name, "layout": "NHWC", "dtype": "float32"}
+        layout = "NHWC" if spec.stride else "NCW"
+        entry: dict[str, Any] = {"name": spec.name, "layout": layout, "dtype": "float32"}
         if precision == "int8":
             scale, zero_point = tensors[spec.name]["quantization"]
             entry |= {"dtype": "int8", "scale": float(scale), "zero_point": int(zero_point)}
@@ -151,7 +153,7 @@ def artifact(data: bytes, precision: str, outputs: Sequence[OutputSpec]) -> dict
 
 
 def run_tflite(data: bytes, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-    """Outputs by name, float32 NCHW, for uint8 pictures [B, H, W, 3]."""
+    """Outputs by name, float32 NCHW or NCW, for uint8 pictures [B, H, W, 3]."""
     running = _interpreter(data)
     running.allocate_tensors()
     image = running.get_input_details()[0]["index"]
@@ -164,7 +166,8 @@ def run_tflite(data: bytes, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np
             scale, zero_point = detail["quantization"]
             if maps.dtype != np.float32:
                 maps = (maps.astype(np.float32) - zero_point) * np.float32(scale)
-            found.setdefault(name, []).append(np.transpose(maps[0], (2, 0, 1)))
+            first = np.moveaxis(maps[0], -1, 0) if maps.ndim == 4 else maps[0]
+            found.setdefault(name, []).append(first)
     return {name: np.stack(maps) for name, maps in found.items()}
 
 

@@ -41,8 +41,8 @@ def uff_artifact(
     """(the file, its entry in the manifest, the parity figure) of an ONNX graph's bytes.
 
     ``pictures`` are uint8 [N, H, W, 3] and ``reference`` what ONNX Runtime says of them, [N, C, H,
-    W]; the first two are compared. Raises BundleError naming the operator that UFF lacks,
-    TrainError (BUG) where the written file computes something else.
+    W] or [N, C, length]; the first two are compared. Raises BundleError naming the operator that
+    UFF lacks, TrainError (BUG) where the written file computes something else.
     """
     network = onnx_to_uff(data, "model.onnx")
     uff = read_uff(network.data, FILE)
@@ -67,7 +67,14 @@ def uff_artifact(
         "format": "uff",
         "precision": "fp32",
         "input": {"layout": "NCHW", "dtype": "float32", **scaling},
-        "outputs": [{"name": name, "layout": "NCHW", "dtype": "float32"} for name in outputs],
+        "outputs": [
+            {
+                "name": name,
+                "layout": "NCHW" if reference[name].ndim == 4 else "NCW",
+                "dtype": "float32",
+            }
+            for name in outputs
+        ],
     }
     figure = {
         "data": f"{len(chosen)} pictures, UFF in NumPy against ONNX Runtime",

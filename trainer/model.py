@@ -42,7 +42,8 @@ class Network:
 
 
 def build_network(config: Config, folder: Path, pretrained: bool = True) -> Network:
-    """Builds the configuration's network; height and width stay free (multiples of 32).
+    """Builds the configuration's network; height and width stay free (multiples of 32) unless the
+    algorithm has ``fixed_size``.
 
     ``folder`` is the configuration's. ``pretrained`` False skips the files that the configuration
     starts from, for a caller that loads trained weights next. Raises TrainError.
@@ -54,7 +55,8 @@ def build_network(config: Config, folder: Path, pretrained: bool = True) -> Netw
     if model.weights is not None and pretrained:
         weights = find_path(model.weights, folder, "model.weights")
     backbone = make_backbone(model.backbone, model.alpha, weights, model.frozen_blocks)
-    image = keras.Input((None, None, 3), name="image")
+    size = (config.input.height, config.input.width) if algorithm.fixed_size else (None, None)
+    image = keras.Input((*size, 3), name="image")
     features = backbone(layers.Rescaling(1 / 127.5, offset=-1.0, name="normalise")(image))
     stages = algorithm.head(features, (config.input.width, config.input.height))
     network = keras.Model(image, stages, name=config.name.replace(".", "_"))
@@ -62,6 +64,17 @@ def build_network(config: Config, folder: Path, pretrained: bool = True) -> Netw
         load_weights(network, find_path(model.initial, folder, "model.initial"))
     paths = frozenset(variable.path for variable in backbone.network.variables)
     return Network(network, algorithm, skeleton, paths)
+
+
+def check_size(network: Network, width: int, height: int, verb: str) -> None:
+    """Raises TrainError naming the side, where a network takes its training size alone."""
+    own_height, own_width = network.keras.input.shape[1:3]
+    for side, own, wanted in (("width", own_width, width), ("height", own_height, height)):
+        if own not in (None, wanted):
+            raise TrainError(
+                f"{verb}: {side}: the network was trained for {own} and takes nothing else, "
+                f"not {wanted}"
+            )
 
 
 def load_weights(network: keras.Model, path: Path) -> None:

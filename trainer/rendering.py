@@ -94,6 +94,25 @@ def mask_at(mask: Tensor, mask_stride: int, stride: int) -> Tensor:
     return -ops.max_pool(-mask, times, padding="same")
 
 
+def labelled(keypoints: Tensor) -> Tensor:
+    """[B, P, K, 3] -> [B, K]: 1 where a person's keypoint is labelled or cut away, so that either
+    way it is known what to say of it."""
+    return ops.cast(ops.any(ops.not_equal(keypoints[..., 2], 0), axis=1), "float32")
+
+
+def mask_at_keypoints(mask: Tensor, mask_stride: int, keypoints: Tensor) -> Tensor:
+    """[B, h, w] and [B, P, K, 3] -> [B, K]: the mask where keypoints are (the border's outside of
+    the picture), the least over people; 1 for those without a place."""
+    height, width = mask.shape[1], mask.shape[2]
+    column = ops.clip(ops.floor((keypoints[..., 0] + 0.5) / mask_stride), 0, width - 1)
+    row = ops.clip(ops.floor((keypoints[..., 1] + 0.5) / mask_stride), 0, height - 1)
+    shape = (-1, keypoints.shape[1] * keypoints.shape[2])
+    cell = ops.reshape(ops.cast(row * width + column, "int32"), shape)
+    found = ops.take_along_axis(ops.reshape(mask, (-1, height * width)), cell, axis=1)
+    found = ops.reshape(found, (-1, keypoints.shape[1], keypoints.shape[2]))
+    return ops.min(ops.where(keypoints[..., 2] > 0, found, 1.0), axis=1)
+
+
 def per_image(error: Tensor) -> Tensor:
     """The sum over everything but the batch, averaged over the batch."""
     return ops.sum(error) / ops.cast(ops.shape(error)[0], "float32")

@@ -28,10 +28,10 @@ from posewire.errors import ExitCode, PosewireError
 from posewire.manifest import Manifest
 from posewire.preprocess import letterbox
 from posewire.skeleton import Skeleton
-from posewire.top_down import crop_rectangle, cut
 
 from . import third_party_graph as surgery
-from .data.synthetic import SELFTEST_SEED, jpeg, render_many, selftest_pictures
+from .data.synthetic import SELFTEST_SEED, render_many, selftest_pictures
+from .data.synthetic_crops import drawn_crops, selftest_crops
 from .errors import TrainError
 from .export_onnx import INPUT
 from .quantise import half, quantised
@@ -49,8 +49,6 @@ FILES = {
 }
 CALIBRATION_SEED, PARITY_SEED = SELFTEST_SEED + 1, SELFTEST_SEED + 2
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-_LEAST_CROP_PX = 64  # drawn people lower than this make no self-test crop
-_SCENE = (640, 480)
 
 
 @dataclass(frozen=True)
@@ -177,20 +175,10 @@ def _shown(rule: Rule) -> str:
 # --- pictures ---------------------------------------------------------------------------------
 
 
-def _drawn_crops(seed: int, plan: Plan, width: int, height: int) -> Iterator[Pictures]:
-    """One person each, cut out of drawn scenes as the engine cuts them, not yet of one size."""
-    for image, people in render_many(1 << 20, seed, *_SCENE, (1, 4)):
-        for person in people:
-            box = [float(side) for side in person.box]
-            rectangle = crop_rectangle(box, _SCENE, (width, height), plan.padding)
-            if rectangle is not None and rectangle[3] >= _LEAST_CROP_PX:
-                yield cut(image, rectangle)
-
-
 def _crops_or_scenes(seed: int, count: int, plan: Plan, width: int, height: int) -> Pictures:
     """Drawn pictures of the network's size and channel order, uint8 [count, height, width, 3]."""
     if mode_of(plan.algorithm) == "top_down":
-        crops = _drawn_crops(seed, plan, width, height)
+        crops = drawn_crops(seed, (width, height), plan.padding)
         made = [letterbox(next(crops), width, height)[0] for _ in range(count)]
     else:
         made = [image for image, _ in render_many(count, seed, width, height)]
@@ -226,9 +214,7 @@ def _selftest(plan: Plan, width: int, height: int) -> Iterator[tuple[str, bytes 
         for i, path in enumerate(_pictures_in(plan.selftest)[: plan.selftest_count]):
             yield f"selftest-{i:02d}{path.suffix.lower()}", path
     elif mode_of(plan.algorithm) == "top_down":
-        crops = _drawn_crops(SELFTEST_SEED, plan, width, height)
-        for i in range(plan.selftest_count):
-            yield f"selftest-{i:02d}.jpg", jpeg(next(crops), 85)
+        yield from selftest_crops(plan.selftest_count, (width, height), plan.padding)
     else:
         yield from selftest_pictures(plan.selftest_count)
 

@@ -110,14 +110,16 @@ def train(
         raise TrainError(
             f"{config_path}: teacher: algorithm {config.model.algorithm!r} takes no teacher"
         )
-    loader = Loader(config, config_path.parent, network.skeleton)
+    mode = network.algorithm.mode
+    loader = Loader(config, config_path.parent, network.skeleton, mode)
     model = build_trainer(config, network, loader.teacher.weights if loader.teacher else None)
     state = State() if checkpoint is None else load_checkpoint(checkpoint, model)
     schedule = config.training.schedule
     with Reporter(run, schedule.steps, quiet) as reporter, _Stop() as stop:
         reporter.say(
             f"{config.name}: {network.keras.count_params():,} weights, {loader.pictures:,} "
-            f"pictures, {keras.backend.backend()}, from step {state.step}"
+            f"{'people' if mode == 'top_down' else 'pictures'}, {keras.backend.backend()}, "
+            f"from step {state.step}"
         )
         state = _loop(
             config, run, model, network.algorithm, loader, state, reporter, stop, stop_after_steps

@@ -81,6 +81,18 @@ def random_matrix(
     if rng.random() < config.cover:  # rather a larger person than a frame mostly of padding
         scale = max(scale, 0.85 * max(width, height) / max(picture_size))
         wanted = scale * extent / min(width, height)
+    linear, mirror = random_turn(rng, scale, config)
+    # Small people may stand anywhere, one as large as the picture stays near its middle.
+    room = config.shift * np.array([width, height]) * max(0.2, 1.3 - wanted)
+    centre = np.array([(width - 1) / 2, (height - 1) / 2]) + rng.uniform(-1, 1, 2) * room
+    origin = centre - linear @ np.array([(left + right) / 2, (top + bottom) / 2])
+    return np.concatenate([linear, origin[:, None]], axis=1), mirror
+
+
+def random_turn(
+    rng: np.random.Generator, scale: float, config: AugmentConfig
+) -> tuple[NDArray[np.float64], bool]:
+    """A random 2x2 rotation times ``scale``, and whether it mirrors."""
     angle = np.deg2rad(np.clip(rng.normal(0, config.rotate_deg / 2), -180, 180))
     angle = np.clip(angle, -np.deg2rad(config.rotate_deg), np.deg2rad(config.rotate_deg))
     mirror = bool(rng.random() < config.flip)
@@ -88,11 +100,7 @@ def random_matrix(
     linear = np.array([[cos, -sin], [sin, cos]])
     if mirror:
         linear[:, 0] *= -1
-    # Small people may stand anywhere, one as large as the picture stays near its middle.
-    room = config.shift * np.array([width, height]) * max(0.2, 1.3 - wanted)
-    centre = np.array([(width - 1) / 2, (height - 1) / 2]) + rng.uniform(-1, 1, 2) * room
-    origin = centre - linear @ np.array([(left + right) / 2, (top + bottom) / 2])
-    return np.concatenate([linear, origin[:, None]], axis=1), mirror
+    return linear, mirror
 
 
 def place(

@@ -36,6 +36,7 @@ class Picture:
     boxes: Floats  # [N, 4] left, top, right, bottom of those people
     ignore: Floats  # [M, 4] boxes where nothing is known
     believe: Floats | None  # [B, 4]: labels hold only inside these; None: everywhere
+    annotated: Floats | None = None  # [N, 4] boxes as they were annotated; None: as ``boxes``
 
     def read(self) -> Image:
         """The pixels, RGB uint8 [H, W, 3], as stored (labels ignore EXIF too).
@@ -118,6 +119,7 @@ def _picture(
     shape = (len(labelled), source.count, 3)
     keypoints = convert_keypoints(np.array(labelled, np.float32).reshape(shape), source, target)
     people = np.array(boxes, np.float32).reshape(-1, 4)
+    annotated = people.copy()
     seen = keypoints[..., 2] > 0
     for i in np.flatnonzero(seen.any(axis=1)):  # labels may reach out of their box
         points = keypoints[i, seen[i], :2]
@@ -130,4 +132,5 @@ def _picture(
         people,
         np.array(ignore, np.float32).reshape(-1, 4),
         people if config.outside_boxes == "unknown" else None,
+        annotated,
     )

@@ -27,6 +27,7 @@ from ..algorithm import MASK_STRIDE
 from ..config import Config
 from .augment import Sample, make_sample
 from .coco import Floats, Picture, load_dataset
+from .crops import make_crop, one_by_one
 from .teacher import Teacher
 
 
@@ -41,12 +42,22 @@ class Batch:
 class Loader:
     """Mixes the configuration's data sets by weight and augments them."""
 
-    def __init__(self, config: Config, folder: Path, skeleton: Skeleton) -> None:
-        """Reads all annotations. ``folder`` is the configuration's. Raises TrainError."""
+    def __init__(
+        self, config: Config, folder: Path, skeleton: Skeleton, mode: str = "bottom_up"
+    ) -> None:
+        """Reads all annotations. ``folder`` is the configuration's, ``mode`` the algorithm's: of
+        "top_down" a sample is one person's crop. Raises TrainError."""
         self.config = config
         self.folder = folder
         self.skeleton = skeleton
+        self.mode = mode
+        self.augment = config.augment.of(mode)
         self.datasets = [load_dataset(entry, folder, skeleton) for entry in config.dataset]
+        if mode == "top_down":
+            self.datasets = [
+                one_by_one(pictures, f"dataset {entry.name}")
+                for pictures, entry in zip(self.datasets, config.dataset, strict=True)
+            ]
         weights = np.array([entry.weight for entry in config.dataset])
         self._cumulative = np.cumsum(weights / weights.sum())
         self.teacher = None if config.teacher is None else Teacher(config.teacher, folder, skeleton)
@@ -54,11 +65,11 @@ class Loader:
 
     @property
     def pictures(self) -> int:
-        """How many different pictures there are."""
+        """How many different pictures there are; top-down: people."""
         return sum(len(dataset) for dataset in self.datasets)
 
     def draw(self, rng: np.random.Generator) -> Picture:
-        """A picture of a data set chosen by weight."""
+        """A picture of a data set chosen by weight; top-down: with one of its people."""
         chosen = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
         dataset = self.datasets[min(chosen, len(self.datasets) - 1)]
         return dataset[rng.integers(len(dataset))]
@@ -67,14 +78,17 @@ class Loader:
         """Training sample ``index``."""
         rng = np.random.default_rng((self.config.seed, index))
         size = (self.config.input.width, self.config.input.height)
-        return make_sample(rng, self.draw, self.skeleton, size, MASK_STRIDE, self.config.augment)
+        make = make_crop if self.mode == "top_down" else make_sample
+        return make(rng, self.draw, self.skeleton, size, MASK_STRIDE, self.augment)
 
     def batch(self, step: int) -> Batch:
         """The batch of one step (from 0)."""
         size = self.config.training.batch
         samples = [self.sample(step * size + i) for i in range(size)]
         images = np.stack([sample.image for sample in samples])
-        most, multiple = self.config.augment.max_people, self.config.training.pad_people
+        most, multiple = self.augment.max_people, self.config.training.pad_people
+        if self.mode == "top_down":
+            most = multiple = 1
         labels = pack(samples, most, self.skeleton.count, multiple)
         if self.teacher is not None:
             with self._teacher_lock:
@@ -115,7 +129,7 @@ class Loader:
             training.workers,
             multiprocessing.get_context("spawn"),
             _open_worker,
-            (self.config, self.folder, self.skeleton),
+            (self.config, self.folder, self.skeleton, self.mode),
         )
         return pool, _batch_of_worker
 
@@ -126,10 +140,10 @@ class _Worker:
     loader: Loader
 
 
-def _open_worker(config: Config, folder: Path, skeleton: Skeleton) -> None:
+def _open_worker(config: Config, folder: Path, skeleton: Skeleton, mode: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     cv2.setNumThreads(1)
-    _Worker.loader = Loader(config, folder, skeleton)
+    _Worker.loader = Loader(config, folder, skeleton, mode)
     if _Worker.loader.teacher is not None:
         _Worker.loader.teacher.open()
 
