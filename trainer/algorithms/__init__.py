@@ -11,9 +11,11 @@ from posewire.skeleton import Skeleton
 from ..algorithm import Algorithm
 from ..errors import TrainError
 from .paf import Paf
+from .pifpaf import PifPaf
 
 ALGORITHMS: Mapping[str, Callable[[Skeleton, Mapping[str, Any]], Algorithm]] = {
     "paf": Paf.from_options,
+    "pifpaf": PifPaf.from_options,
 }
 
 
