@@ -12,10 +12,12 @@ from ..algorithm import Algorithm
 from ..errors import TrainError
 from .paf import Paf
 from .pifpaf import PifPaf
+from .pose_proposal import PoseProposal
 
 ALGORITHMS: Mapping[str, Callable[[Skeleton, Mapping[str, Any]], Algorithm]] = {
     "paf": Paf.from_options,
     "pifpaf": PifPaf.from_options,
+    "pose_proposal": PoseProposal.from_options,
 }
 
 

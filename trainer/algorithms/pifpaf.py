@@ -12,7 +12,7 @@ Targets are posewire.encode.pifpaf's. The loss of every field is that of OpenPif
     confidence  cross entropy times alpha |p - t| ^ gamma (focal weight, alpha 0.5, gamma 1): of
                 some 40 cells one is somebody's, and the easy others would drown it
     location    Laplace: norm / b + log b, where norm is the length of (dx, dy, 0.1 pixels) and
-                log b stays within 3 (CVPR 2019, equation 3); a constant makes its least value 0
+                log b stays within 3 (CVPR 2019, section 3.4); a constant makes its least value 0
     scale       |s - t| / (0.1 + t): relative, in cells
 
 Location and scale count in somebody's cells alone. Confidences count where the labels know: not
@@ -314,8 +314,8 @@ def person_scales(places: Tensor, visibility: Tensor) -> Tensor:
 def nearest_owners(covered: Tensor, distance: Tensor) -> Tensor:
     """[B, P, h, w, F], bool and float -> the same, 1 for the nearest of those who cover a cell."""
     nearest = ops.argmin(ops.where(covered, distance, _FAR), axis=1)
-    people = ops.reshape(ops.arange(covered.shape[1], dtype=nearest.dtype), (1, -1, 1, 1, 1))
-    return ops.cast(ops.logical_and(covered, ops.equal(people, nearest[:, None])), "float32")
+    numbers = ops.arange(ops.shape(covered)[1], dtype=nearest.dtype)[:, None, None, None]
+    return ops.cast(ops.logical_and(covered, ops.equal(numbers, nearest[:, None])), "float32")
 
 
 def keypoint_owners(places: Tensor, there: Tensor, height: int, width: int) -> Tensor:
