@@ -14,6 +14,8 @@ from .associative_embedding import AssociativeEmbedding
 from .center import Center
 from .heatmap import Heatmap
 from .paf import Paf
+from .pifpaf import PifPaf
+from .pose_proposal import PoseProposal
 from .simcc import Simcc
 
 ALGORITHMS: Mapping[str, Callable[[Skeleton, Mapping[str, Any]], Algorithm]] = {
@@ -21,6 +23,8 @@ ALGORITHMS: Mapping[str, Callable[[Skeleton, Mapping[str, Any]], Algorithm]] = {
     "center": Center.from_options,
     "heatmap": Heatmap.from_options,
     "paf": Paf.from_options,
+    "pifpaf": PifPaf.from_options,
+    "pose_proposal": PoseProposal.from_options,
     "simcc": Simcc.from_options,
 }
 
