@@ -128,7 +128,8 @@ class Algorithm(ABC):
     def loss(
         self, labels: Labels, stages: Stages, teacher: TeacherWeights | None
     ) -> dict[str, Tensor]:
-        """Scalars, each a sum over the picture averaged over the batch.
+        """Scalars, each a sum over the picture averaged over the batch, or normalised as its paper
+        has it.
 
         "loss" is what is minimised. For every output "<name>" is the last stage's loss against the
         labels and "<name>_zero" what an output that sees nobody would have lost.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from .algorithm import Tensor
+from .algorithm import MASK_STRIDE, Labels, Tensor
 
 
 def cell_centres(cells: int, stride: int) -> Tensor:
@@ -50,6 +50,37 @@ def known_cells(
         ops.cast(unknown, "float32") * real,
     )
     return ops.cast(covered < 0.5, "float32")
+
+
+def heatmap_weight(heat: Tensor, labels: Labels, stride: int, margin: float) -> Tensor:
+    """1 in the cells of keypoints' maps [B, h, w, K] whose truth is known, else 0.
+
+    Unknown are those outside the labels' mask and, of a keypoint that a person lacks, the cells of
+    that person's box grown by ``margin``; known after all is where anybody's is drawn.
+    """
+    height, width = heat.shape[1], heat.shape[2]
+    unknown = ops.equal(labels["keypoints"][..., 2], 0)
+    known = known_cells(unknown, labels["boxes"], height, width, stride, margin)
+    everywhere = mask_at(labels["mask"], MASK_STRIDE, stride)
+    return ops.maximum(everywhere * known, ops.cast(heat > 0.1, "float32"))
+
+
+def nearest_cells(places: Tensor, height: int, width: int, stride: int) -> tuple[Tensor, Tensor]:
+    """[..., 2] x, y in network pixels -> [..., 2] column and row of the nearest cell, whole numbers
+    as float32, and [...] 1 where the map has that cell, else 0."""
+    cells = ops.round((places - (stride - 1) / 2) / stride)
+    last = ops.convert_to_tensor(np.array([width - 1, height - 1], np.float32))
+    inside = ops.all(ops.logical_and(cells >= 0, cells <= last), axis=-1)
+    return cells, ops.cast(inside, "float32")
+
+
+def read_cells(maps: Tensor, cells: Tensor) -> Tensor:
+    """Values of maps [B, h, w, C] in cells [B, N, C, 2], or [B, N, 1, 2] for all channels:
+    [B, N, C]. Of cells outside the map anything finite."""
+    height, width, channels = maps.shape[1:]
+    index = ops.clip(cells[..., 1] * width + cells[..., 0], 0, height * width - 1)
+    flat = ops.reshape(maps, (-1, height * width, channels))
+    return ops.take_along_axis(flat, ops.cast(index, "int32"), axis=1)
 
 
 def mask_at(mask: Tensor, mask_stride: int, stride: int) -> Tensor:

@@ -48,7 +48,7 @@ def render(people: People, skeleton: Skeleton, width: int, height: int) -> dict[
     for p in np.argsort(longer):  # the largest last
         for k, (x, y, there) in enumerate(_with_instance(people[p])):
             column, row = int(x // STRIDE), int(y // STRIDE)
-            if not there or not (0 <= row < shape[0] and 0 <= column < shape[1]):
+            if there <= 0 or not (0 <= row < shape[0] and 0 <= column < shape[1]):
                 continue
             side = longer[p] * (_INSTANCE_SIZE if k == skeleton.count else _SIZE)
             told = (1, 1, x / STRIDE - column, y / STRIDE - row, side / width, side / height)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,28 @@ images = "none"
 WIDTH, HEIGHT = 128, 96
 
 
+def _enliven(model: Any) -> None:
+    """Weights of a size at which signals neither die out nor grow.
+
+    The first weights let a signal die out in so many depthwise layers, down to steps of 1e-9 that
+    no INT8 kernel takes; and heads that are all but zero (layers.output) hide differences.
+    """
+    for layer in model.layers:
+        if hasattr(layer, "kernel"):
+            kernel, *rest = layer.get_weights()
+            depthwise = layer.__class__.__name__ == "DepthwiseConv2D"
+            inputs = kernel.shape[0] * kernel.shape[1] * (1 if depthwise else kernel.shape[2])
+            head = kernel.std() < 0.01
+            kernel *= (0.3 if head else 1.4) / (inputs**0.5 * kernel.std())
+            layer.set_weights([kernel, *rest])
+
+
+@pytest.fixture(scope="session")
+def enliven() -> Callable[[Any], None]:
+    """The function above."""
+    return _enliven
+
+
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory as the trainer leaves it: configuration and averaged weights."""
@@ -51,16 +74,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
     keras.utils.set_random_seed(7)
     network = build_network(parse_config(CONFIG, "config.toml"), folder)
-    # The first weights let a signal die out in so many depthwise layers, down to steps of 1e-9 that
-    # no INT8 kernel takes; and heads that are all but zero hide differences.
-    for layer in network.keras.layers:
-        if hasattr(layer, "kernel"):
-            kernel, *rest = layer.get_weights()
-            depthwise = layer.__class__.__name__ == "DepthwiseConv2D"
-            inputs = kernel.shape[0] * kernel.shape[1] * (1 if depthwise else kernel.shape[2])
-            head = layer.name.endswith(("_heatmaps", "_pafs"))
-            kernel *= (0.3 if head else 1.4) / (inputs**0.5 * kernel.std())
-            layer.set_weights([kernel, *rest])
+    _enliven(network.keras)
     network.keras.save_weights(str(folder / "network.weights.h5"))
     return folder
 

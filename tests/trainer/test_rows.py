@@ -57,6 +57,17 @@ def labels_of(*pictures: NDArray[np.float32]) -> dict[str, Any]:
     }
 
 
+def with_padding(labels: dict[str, Any]) -> dict[str, Any]:
+    """The same people and as many padding ones."""
+    keypoints, boxes = labels["keypoints"], labels["boxes"]
+    nobody = ops.convert_to_tensor(np.float32([0, 0, -1, -1])) + ops.zeros_like(boxes)
+    return {
+        **labels,
+        "keypoints": ops.concatenate([keypoints, ops.zeros_like(keypoints)], 1),
+        "boxes": ops.concatenate([boxes, nobody], 1),
+    }
+
+
 def arrays(maps: Any) -> dict[str, NDArray[np.float32]]:
     return {name: ops.convert_to_numpy(value) for name, value in maps.items()}
 
@@ -105,6 +116,27 @@ def test_shapes_are_the_manifests(name: str) -> None:
 
 
 @rows
+def test_any_number_of_people_is_rendered(name: str) -> None:
+    """It changes from batch to batch, and then a compiled step does not know it."""
+    algorithm = make_algorithm(name, SKELETON, {})
+
+    class Rendering(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, labels: Any) -> Any:
+            return algorithm.targets(labels)
+
+    given = labels_of(crowd(algorithm))
+    inputs = {
+        key: keras.Input(batch_shape=(1, None, *value.shape[2:]) if key != "mask" else value.shape)
+        for key, value in given.items()
+    }
+    rendering = keras.Model(inputs, Rendering()(inputs))
+    for labels in (given, with_padding(given)):
+        found, expected = arrays(rendering(labels)), arrays(algorithm.targets(labels))
+        for output, value in expected.items():
+            np.testing.assert_allclose(found[output], value, atol=1e-6)
+
+
+@rows
 def test_the_loss_prefers_the_truth(name: str) -> None:
     algorithm = make_algorithm(name, SKELETON, {})
     labels = labels_of(crowd(algorithm), crowd(algorithm) + np.float32([3, 2, 0]))
@@ -125,10 +157,7 @@ def test_nobody_and_padding_people_are_finite_and_add_nothing(name: str) -> None
     algorithm = make_algorithm(name, SKELETON, {})
     people = crowd(algorithm)
     labels = labels_of(people)
-    padded = labels_of(np.concatenate([people, np.zeros_like(people)]))
-    padded["boxes"] = ops.concatenate(
-        [labels["boxes"], ops.convert_to_tensor(np.float32([[[0, 0, -1, -1]] * len(people)]))], 1
-    )
+    padded = with_padding(labels)
     alone, more = (arrays(algorithm.targets(one)) for one in (labels, padded))
     for output in alone:
         np.testing.assert_allclose(more[output], alone[output], atol=1e-5)

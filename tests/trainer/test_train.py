@@ -37,6 +37,13 @@ train(sys.argv[1], run, stop_after_steps=2, quiet=True)
 rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
 print(json.dumps({"backend": keras.backend.backend(), "losses": [row["loss"] for row in rows]}))
 """
+TEACHER = """
+[teacher]
+onnx = "none.onnx"
+skeleton = "coco17"
+heatmaps = [0, 18]
+pafs = [18, 38]
+"""
 
 
 def history(run: Path) -> list[dict[str, float]]:
@@ -246,6 +253,15 @@ def test_an_interrupt_leaves_a_checkpoint_to_resume_from(
     assert caught.value.code == ExitCode.INTERRUPTED
     assert newest_checkpoint(run) is not None
     assert not list(run.rglob(".writing-*"))
+
+
+def test_a_teacher_is_refused_where_the_loss_takes_none(edit: Edit) -> None:
+    edit("[model]", '[model]\nalgorithm = "center"')
+    edit("refinements = 1\ninitial_blocks = 1\nrefinement_blocks = 1\n", "")
+    path = edit("[training]\n", TEACHER + "[training]\n")
+    with pytest.raises(TrainError, match="teacher: algorithm 'center' takes no teacher") as caught:
+        train(path, path.parent / "run", quiet=True)
+    assert caught.value.code == ExitCode.CONFIG
 
 
 @pytest.mark.timeout(600)  # JAX compiles slowly where the processor is shared

@@ -10,13 +10,21 @@ from posewire.skeleton import Skeleton
 
 from ..algorithm import Algorithm
 from ..errors import TrainError
+from .associative_embedding import AssociativeEmbedding
+from .center import Center
 from .heatmap import Heatmap
 from .paf import Paf
+from .pifpaf import PifPaf
+from .pose_proposal import PoseProposal
 from .simcc import Simcc
 
 ALGORITHMS: Mapping[str, Callable[[Skeleton, Mapping[str, Any]], Algorithm]] = {
+    "associative_embedding": AssociativeEmbedding.from_options,
+    "center": Center.from_options,
     "heatmap": Heatmap.from_options,
     "paf": Paf.from_options,
+    "pifpaf": PifPaf.from_options,
+    "pose_proposal": PoseProposal.from_options,
     "simcc": Simcc.from_options,
 }
 

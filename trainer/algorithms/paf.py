@@ -23,7 +23,7 @@ from posewire.skeleton import Skeleton
 from ..algorithm import Algorithm, Labels, OutputSpec, Stages, TeacherWeights, Tensor
 from ..layers import Builder, output
 from ..options import checked
-from ..rendering import cell_centres, heatmaps, known_cells, per_image
+from ..rendering import cell_centres, heatmap_weight, heatmaps, known_cells, per_image
 
 STRIDE = 8
 
@@ -145,12 +145,11 @@ class Paf(Algorithm):
         either_unknown = ops.logical_or(ops.equal(first, 0), ops.equal(second, 0))
         one_cut = first * second < 0
         margin = self.options.box_margin
-        heat_known = known_cells(ops.equal(visibility, 0), boxes, height, width, STRIDE, margin)
         limb_unknown = ops.logical_or(either_unknown, one_cut)
         limb_known = known_cells(limb_unknown, boxes, height, width, STRIDE, margin)
         # Where a labelled keypoint or limb of anybody is drawn, the truth is known after all.
         everywhere = ops.expand_dims(mask, -1)
-        heat_weight = ops.maximum(everywhere * heat_known, ops.cast(heat > 0.1, "float32"))
+        heat_weight = heatmap_weight(heat, labels, STRIDE, margin)
         drawn = ops.any(ops.not_equal(fields, 0), axis=-1)
         limb_weight = ops.maximum(everywhere * limb_known, ops.cast(drawn, "float32"))
         background = 1.0 - ops.max(heat, axis=-1, keepdims=True)
