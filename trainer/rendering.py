@@ -91,7 +91,8 @@ def mask_at(mask: Tensor, mask_stride: int, stride: int) -> Tensor:
         times = mask_stride // stride
         return ops.repeat(ops.repeat(mask, times, axis=1), times, axis=2)
     times = stride // mask_stride
-    return -ops.max_pool(-mask, times, padding="same")
+    # Strides are the window's by default, but not in Keras' JAX backend.
+    return -ops.max_pool(-mask, times, strides=times, padding="same")
 
 
 def labelled(keypoints: Tensor) -> Tensor:
