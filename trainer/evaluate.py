@@ -151,7 +151,7 @@ class _Estimate:
                 continue
             found = self.whole(cut(picture, rectangle))
             moved = np.array(found.keypoints)
-            moved[..., :2] += np.float32(rectangle[:2]) * (moved[..., 2:] > 0)
+            moved[..., :2] += np.array(rectangle[:2], np.float32) * (moved[..., 2:] > 0)
             scores.append(found.scores)
             points.append(moved)
         return Poses(np.concatenate(scores), np.concatenate(points))
