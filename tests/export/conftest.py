@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def _enliven(model: Any) -> None:
         if hasattr(layer, "kernel"):
             kernel, *rest = layer.get_weights()
             depthwise = layer.__class__.__name__ == "DepthwiseConv2D"
-            inputs = kernel.shape[0] * kernel.shape[1] * (1 if depthwise else kernel.shape[2])
+            inputs = math.prod(kernel.shape[: 2 if depthwise else -1])
             head = kernel.std() < 0.01
             kernel *= (0.3 if head else 1.4) / (inputs**0.5 * kernel.std())
             layer.set_weights([kernel, *rest])

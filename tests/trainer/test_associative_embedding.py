@@ -199,3 +199,14 @@ def test_options_are_checked_and_a_picture_of_tags_is_within_0_and_1() -> None:
     assert picture[0, 1, 1] == pytest.approx(0.3)
     assert picture[0, 2, 2] == 1.0
     assert np.count_nonzero(picture) == 2
+
+
+def test_the_head_has_the_finer_output_too() -> None:
+    features = {s: keras.Input((HEIGHT // s, WIDTH // s, 8)) for s in (4, 8, 16, 32)}
+    row = algorithm(fine=True, width=8, blocks=1)
+    (outputs,) = row.head(features, (WIDTH, HEIGHT))
+    assert {name: tuple(value.shape[1:]) for name, value in outputs.items()} == {
+        "heatmaps": (HEIGHT // 4, WIDTH // 4, K),
+        "tags": (HEIGHT // 4, WIDTH // 4, K),
+        "heatmaps_2": (HEIGHT // 2, WIDTH // 2, K),
+    }

@@ -131,8 +131,10 @@ class AssociativeEmbedding(Algorithm):
         height, width = heat["heatmaps"].shape[1:3]
         own = person_heatmaps(keypoints, height, width, STRIDE, SIGMA_CELLS)
         mine = ops.logical_and(own > PAINTED, ops.equal(own, heat["heatmaps"][:, None]))
-        steps = np.arange(1, keypoints.shape[1] + 1, dtype=np.float32) * TAG_STEP
-        tags = ops.max(ops.cast(mine, "float32") * steps[:, None, None, None], axis=1)
+        # 1, 2, … of people; how many there are, a compiled step does not know.
+        order = ops.cumsum(ops.ones_like(keypoints[..., 0, 0]), axis=1)
+        steps = TAG_STEP * order[:, :, None, None, None]
+        tags = ops.max(ops.cast(mine, "float32") * steps, axis=1)
         found = {**heat, "tags": tags}
         return {spec.name: found[spec.name] for spec in self.outputs}
 

@@ -154,12 +154,13 @@ class Center(Algorithm):
             return ops.einsum("bphw,bpc->bhwc", mine, values)
 
         count = self.skeleton.count
-        spots = ops.reshape(people.spots * people.known[..., None], (*mine.shape[:2], 2 * count))
+        spots = ops.einsum("bphw,bpkc->bhwkc", mine, people.spots * people.known[..., None])
+        spots = ops.reshape(spots, (-1, height, width, 2 * count))
         known = painted(ops.repeat(people.known, 2, axis=2))
         anybody = ops.sum(mine, axis=1)[..., None]
         found = {
             "centers": ops.max(drawn, axis=1),
-            "offsets": painted(spots) - known * ops.tile(cells, (1, 1, count)),
+            "offsets": spots - known * ops.tile(cells, (1, 1, count)),
             "heatmaps": _keypoint_maps(people, height, width),
             "heatmap_offset": _in_own_cells(people, height, width),
             "sizes": painted(people.size),
@@ -283,14 +284,16 @@ def _first_of_highest(strength: Tensor) -> Tensor:
 
 def _in_own_cells(people: People, height: int, width: int) -> Tensor:
     """[B, h, w, 2]: from a keypoint's cell to the keypoint; the mean of those that share it."""
-    shape = (people.cells.shape[0], -1)
-    cells = ops.reshape(people.cells, (*shape, 2))
-    away = ops.reshape(people.spots, (*shape, 2)) - cells
-    inside = ops.reshape(people.inside, (*shape, 1))
-    column = ops.cast(ops.equal(cells[..., :1], np.arange(width, dtype=np.float32)), "float32")
-    row = ops.cast(ops.equal(cells[..., 1:], np.arange(height, dtype=np.float32)), "float32")
-    count = ops.einsum("bnh,bnw->bhw", row * inside, column)
-    planes = [ops.einsum("bnh,bnw->bhw", row * inside, column * away[..., i, None]) for i in (0, 1)]
+    away = people.spots - people.cells
+    columns, rows = (ops.convert_to_tensor(np.arange(n, dtype=np.float32)) for n in (width, height))
+    column = ops.cast(ops.equal(people.cells[..., :1], columns), "float32")  # [B, P, K, w]
+    row = ops.cast(ops.equal(people.cells[..., 1:], rows), "float32") * people.inside[..., None]
+
+    def summed(values: Tensor) -> Tensor:
+        return ops.einsum("bpkh,bpkw->bhw", row, column * values)
+
+    count = summed(ops.ones_like(column))
+    planes = [summed(away[..., axis, None]) for axis in (0, 1)]
     return ops.stack(planes, axis=-1) / ops.maximum(count, 1.0)[..., None]
 
 
