@@ -376,7 +376,8 @@ def _tell(figures: Mapping[str, Any]) -> None:
     )
     out.console().print(table)
     if figures["calls_per_frame"] != 1:
-        out.note(f"a frame is {figures['calls_per_frame']:.0f} crops, one after the other, timed together")
+        crops = figures["calls_per_frame"]
+        out.note(f"a frame is {crops:.0f} crops, one after the other, timed together")
     elif figures["mode"] == "top_down":
         out.note("a frame is one crop of a top-down network")
     if "recall" in figures:

@@ -46,7 +46,7 @@ from .errors import TrainError
 from .export_uff import FILE as UFF_FILE
 from .export_uff import uff_artifact
 from .model import Network, check_size
-from .quantise import half, quantised
+from .quantise import Quantiser, half, spread
 
 Say = Callable[[str], None]
 Pictures = NDArray[np.uint8]
@@ -173,11 +173,12 @@ def export_network(
     difference = _parity(model, pictures, reference)
     measured = [_figure("max_abs_diff to Keras", difference, "fp32", len(pictures))]
     files: dict[str, Path | bytes] = {FILES["fp32"]: data}
+    quantiser = Quantiser(data, lambda: _calibration(plan))
     for precision in plan.precisions:
         if precision == "fp32":
             continue
         say(f"making {precision}")
-        typed = half(data) if precision == "fp16" else _quantise(data, plan, precision)
+        typed = half(data) if precision == "fp16" else quantiser.graph(precision)
         files[FILES[precision]] = typed
         found = export_onnx.run_onnx(export_onnx.session(typed), pictures)
         measured += _compare(found, reference, precision, "ONNX Runtime")
@@ -262,7 +263,7 @@ def _calibration(plan: Plan) -> Iterator[Pictures]:
     if plan.calibration is None:
         yield from _drawn(CALIBRATION_SEED, plan.calibration_pictures, plan)
         return
-    for path in calibration_files(plan.calibration)[: plan.calibration_pictures]:
+    for path in spread(calibration_files(plan.calibration), plan.calibration_pictures):
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise TrainError(f"{path}: cannot be read as a picture", ExitCode.SOURCE)
@@ -279,10 +280,6 @@ def calibration_files(folder: Path) -> list[Path]:
         known = ", ".join(PICTURE_FILES)
         raise TrainError(f"{folder}: holds no pictures ({known})", ExitCode.SOURCE)
     return files
-
-
-def _quantise(data: bytes, plan: Plan, precision: str) -> bytes:
-    return quantised(data, _calibration(plan), precision)
 
 
 def _tflite(frozen: bytes, network: Network, plan: Plan, precision: str) -> bytes:

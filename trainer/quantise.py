@@ -7,6 +7,9 @@ before each output stay float, or TensorRT's parser refuses the graph.
 
     int8     symmetric s8 activations, s8 weights per channel, biases float: TensorRT takes no other
     int8-u8  asymmetric u8 activations, s8 weights per channel: faster on x86
+
+Ranges are the least and largest values of the calibration pictures; weights are rounded as
+rounding.py says.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +32,9 @@ from posewire.errors import ExitCode
 
 from .errors import TrainError
 from .export_onnx import INPUT
+from .rounding import Moments, convolution_moments, rounded
 
+MOMENT_STEP = 3  # every third picture: means differ less from picture to picture than extremes
 QUANTISED_OPERATORS = ("Conv", "Clip", "Add")
 
 
@@ -84,11 +92,33 @@ class _Pictures:
         return None if picture is None else {INPUT: picture[None]}
 
 
-def quantised(data: bytes, pictures: Iterable[NDArray[np.uint8]], precision: str) -> bytes:
-    """A Q/DQ graph of the given precision ("int8" or "int8-u8"), calibrated on ``pictures``.
+def spread(files: Sequence[Path], count: int) -> list[Path]:
+    """At most ``count`` of them, evenly: neighbours by name are often alike."""
+    count = min(count, len(files))
+    return [files[i * len(files) // count] for i in range(count)]
 
-    The pictures are uint8 RGB [H, W, 3] of the network's size.
-    """
+
+@dataclass(frozen=True)
+class Quantiser:
+    """Makes the Q/DQ graphs of one float graph ``data``. ``pictures`` gives the calibration
+    pictures, uint8 RGB [H, W, 3] of the network's size, each time it is called."""
+
+    data: bytes
+    pictures: Callable[[], Iterable[NDArray[np.uint8]]]
+
+    @cached_property
+    def _moments(self) -> Mapping[str, Moments]:
+        return convolution_moments(self.data, islice(self.pictures(), 0, None, MOMENT_STEP))
+
+    def graph(self, precision: str) -> bytes:
+        """The graph of "int8" or "int8-u8"."""
+        nearest = to_nearest(self.data, self.pictures(), precision)
+        return rounded(nearest, self.data, self._moments)
+
+
+def to_nearest(data: bytes, pictures: Iterable[NDArray[np.uint8]], precision: str) -> bytes:
+    """A Q/DQ graph of that precision whose ranges are those of ``pictures`` and whose weights are
+    rounded to the nearest step."""
     from onnxruntime.quantization import (
         CalibrationMethod,
         QuantFormat,

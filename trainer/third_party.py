@@ -34,7 +34,7 @@ from .data.synthetic import SELFTEST_SEED, render_many, selftest_pictures
 from .data.synthetic_crops import drawn_crops, selftest_crops
 from .errors import TrainError
 from .export_onnx import INPUT
-from .quantise import half, quantised
+from .quantise import Quantiser, half, spread
 from .third_party_outputs import Found, Rule, decoder_of, find, guess, mode_of
 
 Pictures = NDArray[np.uint8]
@@ -133,10 +133,11 @@ def import_network(
     worst = surgery.check_same(network, data, layout, pictures, plan.mean, plan.std, outputs)
     say(f"the same as the network as it came: largest difference {worst:.2g}")
     files: dict[str, Path | bytes] = {FILES["fp32"]: data}
+    quantiser = Quantiser(data, lambda: _calibration(plan, width, height))
     for precision in plan.precisions:
         if precision != "fp32":
             say(f"making {precision}")
-            files[FILES[precision]] = _typed(data, precision, plan, width, height)
+            files[FILES[precision]] = _typed(data, precision, quantiser)
     say("drawing the gate's pictures" if plan.selftest is None else "reading the gate's pictures")
     files |= dict(_selftest(plan, width, height))
     manifest = _manifest(source, plan, (width, height), outputs, worst)
@@ -201,7 +202,7 @@ def _calibration(plan: Plan, width: int, height: int) -> Iterator[Pictures]:
         count = plan.calibration_pictures
         yield from _crops_or_scenes(CALIBRATION_SEED, count, plan, width, height)
         return
-    for path in _pictures_in(plan.calibration)[: plan.calibration_pictures]:
+    for path in spread(_pictures_in(plan.calibration), plan.calibration_pictures):
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise TrainError(f"{path}: cannot be read as a picture", ExitCode.SOURCE)
@@ -219,11 +220,9 @@ def _selftest(plan: Plan, width: int, height: int) -> Iterator[tuple[str, bytes 
         yield from selftest_pictures(plan.selftest_count)
 
 
-def _typed(data: bytes, precision: str, plan: Plan, width: int, height: int) -> bytes:
+def _typed(data: bytes, precision: str, quantiser: Quantiser) -> bytes:
     try:
-        if precision == "fp16":
-            return half(data)
-        return quantised(data, _calibration(plan, width, height), precision)
+        return half(data) if precision == "fp16" else quantiser.graph(precision)
     except PosewireError:
         raise
     except Exception as error:  # the converters were written for other networks than this one

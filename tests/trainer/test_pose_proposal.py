@@ -92,6 +92,16 @@ def test_a_limb_further_than_four_cells_has_no_edge() -> None:
             assert edges[0, 0, 0, 9 * 4 + 4 + cells] == 1
 
 
+def test_the_sheet_shows_edges_only_where_their_limb_begins() -> None:
+    network = algorithm()
+    maps = arrays(network.targets(labels(np.zeros((1, 1, 3, 3)))))
+    maps["edges"] = np.ones_like(maps["edges"])
+    maps["conf"][0, 1, 2] = (0.2, 1, 0.6, 0)  # the limbs begin in a and c, they end in b
+    edges = network.look(maps)[2]
+    assert edges[0, 1, 2] == pytest.approx(0.6)
+    assert edges.sum() == edges[0, 1, 2]
+
+
 def reference_edge_weight(present: Floats, known: Floats, skeleton: Skeleton) -> Floats:
     """[h, w, K + 1] each -> [h, w, 81L]."""
     weight = np.zeros((H, W, 81 * len(skeleton.limbs)), np.float32)

@@ -129,8 +129,11 @@ class PoseProposal(Algorithm):
         return {"algorithm": "pose_proposal"}
 
     def look(self, maps: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        conf = maps["conf"]
-        return [conf[..., :-1].max(axis=-1), conf[..., -1], maps["edges"].max(axis=-1)]
+        conf, edges = maps["conf"], maps["edges"]
+        edges = edges.reshape(*edges.shape[:3], len(self._first), -1).max(axis=-1)
+        # Edges are only judged where one of their ends is: elsewhere a network says anything.
+        edges = edges * conf[..., self._first]
+        return [conf[..., :-1].max(axis=-1), conf[..., -1], edges.max(axis=-1)]
 
     # --- head ---------------------------------------------------------------------------------
 
@@ -318,4 +321,4 @@ def _window_matrix(cells: int) -> NDArray[np.float32]:
     """[cells, 9, cells]: 1 where the second cell is one step of the window from the first."""
     index = np.arange(cells)
     steps = np.arange(-REACH, REACH + 1)
-    return np.float32(index[:, None, None] + steps[:, None] == index)
+    return np.asarray(index[:, None, None] + steps[:, None] == index, np.float32)
