@@ -33,6 +33,7 @@ def command(
     """Train a pose network.
 
     Shows progress; the run's folder gets checkpoints, TensorBoard logs and pictures of predictions.
+    A top-down algorithm (heatmap, simcc) learns from crops of the annotated people.
     Ctrl-C writes a checkpoint first. KERAS_BACKEND chooses tensorflow (default), jax or torch.
 
     \b
