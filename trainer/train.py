@@ -15,6 +15,7 @@ import shutil
 import signal
 import threading
 import time
+from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -182,8 +183,8 @@ def _loop(
         else min(schedule.steps, state.step + stop_after_steps)
     )
     started = saved = logged = time.monotonic()
-    step, since, values = state.step, 0, {}
-    model.reset_metrics()
+    step, since = state.step, 0
+    sums: defaultdict[str, float] = defaultdict(float)
 
     def now() -> State:
         return State(step, state.elapsed_s + time.monotonic() - started)
@@ -195,17 +196,20 @@ def _loop(
                 break
             rate = learning_rate(schedule, training.learning_rate, step, elapsed)
             model.optimizer.learning_rate = rate
+            # Keras resets its metrics in this call: these are of one batch.
             values = model.train_on_batch(batch.images, batch.labels, return_dict=True)
             step, since = step + 1, since + 1
+            for name, value in values.items():
+                sums[name] += float(value)
             reporter.advance(fraction_done(schedule, step, elapsed))
             if not math.isfinite(float(values["loss"])):
                 raise TrainError(f"step {step}: the loss is not finite", ExitCode.BUG)
             if step % training.log_steps == 0 or step == last:
                 moment = time.monotonic()
                 speed = since * training.batch / (moment - logged)
-                means = {name: float(value) for name, value in values.items()}
+                means = {name: total / since for name, total in sums.items()}
                 reporter.log(step, {**means, "learning_rate": rate, "images_per_s": speed}, outputs)
-                model.reset_metrics()
+                sums.clear()
                 since, logged = 0, moment
             if training.picture_steps and step % training.picture_steps == 0:
                 reporter.picture(step, prediction_sheet(model, algorithm, batch))

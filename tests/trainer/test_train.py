@@ -20,7 +20,7 @@ from posewire.trainer.checkpoint import load_run, newest_checkpoint
 from posewire.trainer.config import ScheduleConfig, load_config
 from posewire.trainer.data.loader import Loader
 from posewire.trainer.errors import TrainError
-from posewire.trainer.model import build_network, build_trainer
+from posewire.trainer.model import PoseModel, build_network, build_trainer
 from posewire.trainer.train import fraction_done, learning_rate, train
 
 from posewire.errors import ExitCode
@@ -69,6 +69,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny: Path) -> None:
         assert one.files == other.files
         for name in set(one.files) - {"head"}:
             np.testing.assert_allclose(one[name], other[name], rtol=1e-3, atol=2e-4)
+
+
+def test_a_line_of_the_history_is_the_mean_since_the_last(
+    edit: Edit, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keras resets its metrics with every batch, so that its own figures are one batch's."""
+    losses = iter([1.0, 2.0, 6.0, 5.0])
+
+    def step(self: PoseModel, x: object, y: object, return_dict: bool) -> dict[str, float]:
+        names = ("loss", "heatmaps", "heatmaps_zero", "pafs", "pafs_zero")
+        return dict.fromkeys(names, next(losses))
+
+    monkeypatch.setattr(PoseModel, "train_on_batch", step)
+    train(edit("log_steps = 1", "log_steps = 3"), tiny / "run", quiet=True)
+    assert [(row["step"], row["loss"]) for row in history(tiny / "run")] == [(3, 3.0), (4, 5.0)]
 
 
 def test_loss_falls_on_one_batch_and_stages_are_reported(edit: Edit) -> None:
