@@ -107,7 +107,7 @@ def test_a_network_loses_less_and_keeps_its_scales(exported: Any, precision: str
     assert after < 0.9 * before
     was, now = (onnx.load_model_from_string(one) for one in (nearest, better))
     steps = {node.input[0] for node in was.graph.node if node.op_type == "DequantizeLinear"}
-    biases = {node.input[2] for node in now.graph.node if node.op_type == "Conv"}
+    biases = {name for node in now.graph.node if node.op_type == "Conv" for name in node.input[2:]}
     old, new = (
         {one.name: numpy_helper.to_array(one).tobytes() for one in model.graph.initializer}
         for model in (was, now)
