@@ -127,6 +127,8 @@ def keep(quantised: onnx.ModelProto, plain: Network, names: Sequence[str]) -> on
                     )
                 )
                 node.input[index] = weights
+        if node.op_type == "Conv" and name in plain.nodes:
+            edit.restore_bias(node, plain.nodes[name])
     edit.open_outputs(set(names))
     edit.apply()
     return model
@@ -213,6 +215,21 @@ class _Edit:
     def _constant(self, name: str, values: NDArray[Any]) -> str:
         self.constants.append(numpy_helper.from_array(values, name))
         return name
+
+    def restore_bias(self, node: onnx.NodeProto, twin: onnx.NodeProto) -> None:
+        """The fp32 convolution's bias: a quantised one's also makes up for what rounding the
+        weights adds on average."""
+        if len(node.input) < 3 or node.input[2] not in self._network.constants:
+            return
+        values = numpy_helper.to_array(self._network.constants[node.input[2]])
+        if len(twin.input) < 3:
+            exact = np.zeros_like(values)
+        elif twin.input[2] in self._plain.constants:
+            exact = numpy_helper.to_array(self._plain.constants[twin.input[2]])
+        else:
+            return
+        if exact.shape == values.shape:
+            node.input[2] = self._constant(f"{_name(node)}.kept.2", exact)
 
     def open_outputs(self, names: set[str]) -> None:
         """Where a kept layer's result is quantised right before an output, it no longer is."""

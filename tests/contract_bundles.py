@@ -169,10 +169,12 @@ def _graphs(model: onnx.ModelProto, precisions: tuple[str, ...]) -> dict[str, by
         if precision == "fp32":
             made[precision] = data
             continue
-        from posewire.trainer.quantise import half, quantised
+        from posewire.trainer.quantise import Quantiser, half
 
         made[precision] = (
-            half(data) if precision == "fp16" else quantised(data, pictures(4), precision)
+            half(data)
+            if precision == "fp16"
+            else Quantiser(data, lambda: pictures(4)).graph(precision)
         )
     return made
 
