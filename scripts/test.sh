@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything a change must pass: formats, linters, types, the C++ tests (also under ThreadSanitizer), clang-tidy, the
 # Python tests.
-#   bash scripts/test.sh                 all of it; some 19 minutes on two cores from nothing
+#   bash scripts/test.sh                 all of it; some 20 minutes on two cores from nothing
 #   bash scripts/test.sh lint cpp python  only these parts; by name only: asan, decoders and bundles under
 #                                         AddressSanitizer and UndefinedBehaviorSanitizer
 # POSEWIRE_DATA may name a folder of real pictures; tests that need it skip without it and say so.
