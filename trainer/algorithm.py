@@ -20,12 +20,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from posewire.skeleton import Skeleton
+
+from .options import checked
 
 MASK_STRIDE = 8  # network pixels
 CROP_PADDING = 1.25  # top-down: how much a box grows before it is cut out (the manifest's)
@@ -85,12 +88,21 @@ class TeacherWeights:
 class Algorithm(ABC):
     """One way to turn a picture's features into poses. Stateless apart from its options."""
 
+    options_kind: ClassVar[type[BaseModel]]
+    options: BaseModel  # of that kind
     mode: ClassVar[Literal["bottom_up", "top_down"]] = "bottom_up"
     fixed_size: ClassVar[bool] = False  # the network takes pictures of its training size alone
     teachable: ClassVar[bool] = False  # the loss takes a teacher's maps
 
-    def __init__(self, skeleton: Skeleton) -> None:
-        self.skeleton = skeleton
+    def __init__(self, skeleton: Skeleton, options: BaseModel) -> None:
+        self.skeleton, self.options = skeleton, options
+        limbs = np.array(skeleton.limbs, np.int32).reshape(-1, 2)
+        self._first, self._second = limbs[:, 0], limbs[:, 1]  # keypoints at the limbs' ends
+
+    @classmethod
+    def from_options(cls, skeleton: Skeleton, options: Mapping[str, Any]) -> Self:
+        """Checks the options. Raises TrainError naming the key."""
+        return cls(skeleton, checked(cls.options_kind, options))
 
     @property
     def crop(self) -> dict[str, Any]:

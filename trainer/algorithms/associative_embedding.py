@@ -18,8 +18,6 @@ from keras import layers, ops
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from posewire.skeleton import Skeleton
-
 from ..algorithm import (
     MASK_STRIDE,
     Algorithm,
@@ -30,7 +28,6 @@ from ..algorithm import (
     Tensor,
 )
 from ..layers import Builder, output
-from ..options import checked
 from ..rendering import (
     heatmap_weight,
     heatmaps,
@@ -67,14 +64,8 @@ class Options(BaseModel):
 class AssociativeEmbedding(Algorithm):
     """Heatmaps and tags."""
 
-    def __init__(self, skeleton: Skeleton, options: Options) -> None:
-        super().__init__(skeleton)
-        self.options = options
-
-    @classmethod
-    def from_options(cls, skeleton: Skeleton, options: Mapping[str, Any]) -> AssociativeEmbedding:
-        """Checks the options. Raises TrainError naming the key."""
-        return cls(skeleton, checked(Options, options))
+    options_kind = Options
+    options: Options
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:

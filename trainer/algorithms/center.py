@@ -25,8 +25,6 @@ from keras import layers, ops
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from posewire.skeleton import Skeleton
-
 from ..algorithm import (
     MASK_STRIDE,
     Algorithm,
@@ -37,7 +35,6 @@ from ..algorithm import (
     Tensor,
 )
 from ..layers import Builder, output
-from ..options import checked
 from ..rendering import heatmap_weight, known_cells, mask_at, nearest_cells, read_cells
 
 STRIDE = 4
@@ -89,14 +86,8 @@ class People:
 class Center(Algorithm):
     """Centres, and from there everything else."""
 
-    def __init__(self, skeleton: Skeleton, options: Options) -> None:
-        super().__init__(skeleton)
-        self.options = options
-
-    @classmethod
-    def from_options(cls, skeleton: Skeleton, options: Mapping[str, Any]) -> Center:
-        """Checks the options. Raises TrainError naming the key."""
-        return cls(skeleton, checked(Options, options))
+    options_kind = Options
+    options: Options
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:

@@ -18,11 +18,8 @@ from keras import layers, ops
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from posewire.skeleton import Skeleton
-
 from ..algorithm import MASK_STRIDE, Algorithm, Labels, OutputSpec, Stages, TeacherWeights, Tensor
 from ..layers import Builder, output
-from ..options import checked
 from ..rendering import heatmaps, labelled, mask_at, per_image
 
 STRIDE = 4
@@ -42,16 +39,9 @@ class Options(BaseModel):
 class Heatmap(Algorithm):
     """One map per keypoint of the person that the crop was made for."""
 
+    options_kind = Options
+    options: Options
     mode: ClassVar[Literal["bottom_up", "top_down"]] = "top_down"
-
-    def __init__(self, skeleton: Skeleton, options: Options) -> None:
-        super().__init__(skeleton)
-        self.options = options
-
-    @classmethod
-    def from_options(cls, skeleton: Skeleton, options: Mapping[str, Any]) -> Heatmap:
-        """Checks the options. Raises TrainError naming the key."""
-        return cls(skeleton, checked(Options, options))
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:

@@ -18,11 +18,8 @@ from keras import layers, ops
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from posewire.skeleton import Skeleton
-
 from ..algorithm import Algorithm, Labels, OutputSpec, Stages, TeacherWeights, Tensor
 from ..layers import Builder, output
-from ..options import checked
 from ..rendering import cell_centres, heatmap_weight, heatmaps, known_cells, per_image
 
 STRIDE = 8
@@ -61,22 +58,9 @@ class Targets:
 class Paf(Algorithm):
     """Heatmaps and part affinity fields."""
 
+    options_kind = Options
+    options: Options
     teachable: ClassVar[bool] = True
-
-    def __init__(self, skeleton: Skeleton, options: Options) -> None:
-        super().__init__(skeleton)
-        self.options = options
-        self._first = np.array([limb[0] for limb in skeleton.limbs], np.int32)
-        self._second = np.array([limb[1] for limb in skeleton.limbs], np.int32)
-
-    @classmethod
-    def from_options(cls, skeleton: Skeleton, options: Mapping[str, Any]) -> Paf:
-        """Checks the options. Raises TrainError naming the key."""
-        return cls(skeleton, checked(Options, options))
-
-    @property
-    def stride(self) -> int:
-        return STRIDE
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:

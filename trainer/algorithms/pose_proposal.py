@@ -34,11 +34,8 @@ from keras import layers, ops
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from posewire.skeleton import Skeleton
-
 from ..algorithm import MASK_STRIDE, Algorithm, Labels, OutputSpec, Stages, TeacherWeights, Tensor
 from ..layers import Builder, output
-from ..options import checked
 from ..rendering import known_cells, mask_at, per_image
 
 STRIDE = 32
@@ -107,16 +104,8 @@ class ShareOfInput(keras.layers.Layer):  # type: ignore[misc]  # keras is untype
 class PoseProposal(Algorithm):
     """A grid of boxes for keypoints and people, and the edges between their cells."""
 
-    def __init__(self, skeleton: Skeleton, options: Options) -> None:
-        super().__init__(skeleton)
-        self.options = options
-        limbs = np.array(skeleton.limbs, np.int32).reshape(-1, 2)
-        self._first, self._second = limbs[:, 0], limbs[:, 1]
-
-    @classmethod
-    def from_options(cls, skeleton: Skeleton, options: Mapping[str, Any]) -> PoseProposal:
-        """Checks the options. Raises TrainError naming the key."""
-        return cls(skeleton, checked(Options, options))
+    options_kind = Options
+    options: Options
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:

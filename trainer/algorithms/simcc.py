@@ -22,11 +22,8 @@ from keras import layers, ops
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from posewire.skeleton import Skeleton
-
 from ..algorithm import MASK_STRIDE, Algorithm, Labels, OutputSpec, Stages, TeacherWeights, Tensor
 from ..layers import Builder
-from ..options import checked
 from ..rendering import labelled, mask_at_keypoints, per_image
 
 SPLIT = 2  # bins per pixel
@@ -48,17 +45,10 @@ class Options(BaseModel):
 class Simcc(Algorithm):
     """Two rows of bins per keypoint of the person that the crop was made for."""
 
+    options_kind = Options
+    options: Options
     mode: ClassVar[Literal["bottom_up", "top_down"]] = "top_down"
     fixed_size: ClassVar[bool] = True
-
-    def __init__(self, skeleton: Skeleton, options: Options) -> None:
-        super().__init__(skeleton)
-        self.options = options
-
-    @classmethod
-    def from_options(cls, skeleton: Skeleton, options: Mapping[str, Any]) -> Simcc:
-        """Checks the options. Raises TrainError naming the key."""
-        return cls(skeleton, checked(Options, options))
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
